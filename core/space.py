@@ -1,0 +1,756 @@
+"""Parameters and spaces: what values may be tried, and their map to and from the unit interval."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+_MAX_INT = 2**53  # beyond it neighbouring integers are the same float64
+
+
+def _number(owner: str, name: str, value: Any) -> float:
+    """Return ``value`` as a finite float or say which bound is wrong."""
+    try:
+        out = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{owner}: {name} must be a number, got {value!r}.") from None
+    if isinstance(value, str | bytes) or not math.isfinite(out):
+        raise ValueError(f"{owner}: {name} must be a finite number, got {value!r}.")
+    return out
+
+
+def _integer(owner: str, name: str, value: Any) -> int:
+    """Return ``value`` as an int or say which bound is wrong."""
+    try:
+        out = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{owner}: {name} must be an integer, got {value!r}.") from None
+    if abs(out) > _MAX_INT:
+        raise ValueError(f"{owner}: {name} must lie within +-2**53, got {value!r}.")
+    return out
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number between ``low`` and ``high``, both included.
+
+    Args:
+        low: Smallest value.
+        high: Largest value; may equal ``low``.
+        log: Search the logarithm; ``low`` must then be positive.
+        step: Allow only ``low, low + step, ..., high``; not together with ``log``.
+
+    Raises:
+        TypeError: If a bound is not a number.
+        ValueError: If a bound is not finite, ``low > high``, ``log`` with ``low <= 0``, or
+            ``step`` does not divide ``high - low``.
+
+    Example:
+        >>> eta = Float(1e-3, 1.0, log=True)
+        >>> round(eta.from_unit(eta.to_unit(0.1)), 12)
+        0.1
+        >>> Float(0, 1, step=0.25).levels
+        5
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+    #: Number of distinct values, ``None`` for a continuum.
+    levels: int | None = field(init=False, repr=False, compare=False, default=None)
+    _a: float = field(init=False, repr=False, compare=False, default=0.0)
+    _b: float = field(init=False, repr=False, compare=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "low", _number("Float", "low", self.low))
+        put(self, "high", _number("Float", "high", self.high))
+        _check_order("Float", self.low, self.high, self.log)
+        if not math.isfinite(self.high - self.low):
+            raise ValueError(f"Float: high - low must be finite, got {self.low!r} to {self.high!r}.")
+        if self.step is not None:
+            step = _number("Float", "step", self.step)
+            if step <= 0:
+                raise ValueError(f"Float: step must be positive, got {self.step!r}.")
+            if self.log:
+                raise ValueError("Float: step and log=True exclude each other; drop one of them.")
+            n = (self.high - self.low) / step
+            if abs(n - round(n)) > 1e-8 * max(1.0, n):
+                last = self.low + math.floor(n) * step
+                raise ValueError(
+                    f"Float: step={step!r} does not divide high - low = {self.high - self.low!r}; "
+                    f"use high={last!r} or high={last + step!r}."
+                )
+            put(self, "step", step)
+            put(self, "levels", round(n) + 1)
+        elif self.low == self.high:
+            put(self, "levels", 1)
+        put(self, "_a", math.log(self.low) if self.log else self.low)
+        put(self, "_b", math.log(self.high) if self.log else self.high)
+
+    def to_unit(self, value: float) -> float:
+        """Return the place of ``value`` in [0, 1]; of a grid, the middle of its cell."""
+        if self.levels is not None:
+            k = round((value - self.low) / self.step) if self.step else 0
+            return (min(max(k, 0), self.levels - 1) + 0.5) / self.levels
+        u = ((math.log(value) if self.log else value) - self._a) / (self._b - self._a)
+        return min(max(u, 0.0), 1.0)
+
+    def from_unit(self, u: float) -> float:
+        """Return the value at ``u`` in [0, 1]."""
+        if self.levels is not None:
+            k = min(int(u * self.levels), self.levels - 1)
+            if k == self.levels - 1:
+                return self.high
+            # 12 digits past the step's own: 0.1 * 3 is meant to be 0.3
+            return self.low if not self.step or k == 0 else _tidy(self.low + k * self.step, self.step)
+        v = self._a + u * (self._b - self._a)
+        return min(max(math.exp(v) if self.log else v, self.low), self.high)
+
+    def contains(self, value: Any) -> bool:
+        """Say whether ``value`` is one that this parameter may take."""
+        try:
+            v = float(value)
+        except (TypeError, ValueError):
+            return False
+        if isinstance(value, str | bytes) or not self.low <= v <= self.high:
+            return False
+        if self.step:
+            return abs(v - self.from_unit(self.to_unit(v))) <= 1e-9 * max(self.step, abs(v))
+        return True
+
+    def cast(self, value: Any) -> float:
+        """Return ``value`` in this parameter's own type."""
+        return float(value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON form that `from_json` reads."""
+        return {"type": "float", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
+
+
+@dataclass(frozen=True)
+class Int:
+    """An integer between ``low`` and ``high``, both included; every level owns an equal cell.
+
+    Args:
+        low: Smallest value.
+        high: Largest value; may equal ``low``.
+        log: Search the logarithm; ``low`` must then be at least 1.
+        step: Allow only ``low, low + step, ..., high``; must be 1 with ``log``.
+
+    Raises:
+        TypeError: If a bound is not an integer.
+        ValueError: If ``low > high``, ``log`` with ``low < 1``, or ``step`` does not divide.
+
+    Example:
+        >>> depth = Int(1, 4)
+        >>> [depth.from_unit(u) for u in (0.0, 0.3, 0.6, 1.0)]
+        [1, 2, 3, 4]
+    """
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+    #: Number of distinct values.
+    levels: int = field(init=False, repr=False, compare=False, default=1)
+    _a: float = field(init=False, repr=False, compare=False, default=0.0)
+    _b: float = field(init=False, repr=False, compare=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "low", _integer("Int", "low", self.low))
+        put(self, "high", _integer("Int", "high", self.high))
+        put(self, "step", _integer("Int", "step", self.step))
+        _check_order("Int", self.low, self.high, self.log)
+        if self.step < 1:
+            raise ValueError(f"Int: step must be at least 1, got {self.step!r}.")
+        if self.log and self.step != 1:
+            raise ValueError("Int: step and log=True exclude each other; drop one of them.")
+        if (self.high - self.low) % self.step:
+            last = self.high - (self.high - self.low) % self.step
+            raise ValueError(
+                f"Int: step={self.step} does not divide high - low = {self.high - self.low}; "
+                f"use high={last} or high={last + self.step}."
+            )
+        put(self, "levels", (self.high - self.low) // self.step + 1)
+        put(self, "_a", math.log(self.low - 0.5) if self.log else 0.0)
+        put(self, "_b", math.log(self.high + 0.5) if self.log else 0.0)
+
+    def to_unit(self, value: int) -> float:
+        """Return the place of ``value`` in [0, 1] (not log: the middle of its cell)."""
+        if self.log:
+            return min(max((math.log(value) - self._a) / (self._b - self._a), 0.0), 1.0)
+        k = round((value - self.low) / self.step)
+        return (min(max(k, 0), self.levels - 1) + 0.5) / self.levels
+
+    def from_unit(self, u: float) -> int:
+        """Return the value whose cell holds ``u`` in [0, 1]."""
+        if self.log:
+            return min(max(round(math.exp(self._a + u * (self._b - self._a))), self.low), self.high)
+        return self.low + min(int(u * self.levels), self.levels - 1) * self.step
+
+    def contains(self, value: Any) -> bool:
+        """Say whether ``value`` is one that this parameter may take."""
+        try:
+            v = float(value)
+        except (TypeError, ValueError):
+            return False
+        if isinstance(value, str | bytes) or not self.low <= v <= self.high or v != int(v):
+            return False
+        return (int(v) - self.low) % self.step == 0
+
+    def cast(self, value: Any) -> int:
+        """Return ``value`` in this parameter's own type."""
+        return int(value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON form that `from_json` reads."""
+        return {"type": "int", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
+
+
+@dataclass(frozen=True, eq=False)
+class Categorical:
+    """One of ``choices``: any Python values, modelled by their index.
+
+    Args:
+        choices: A non-empty sequence. Values need be neither hashable nor comparable
+            (None, tuples, dicts, arrays, estimators ...).
+
+    Raises:
+        TypeError: If ``choices`` is a string or not iterable.
+        ValueError: If ``choices`` is empty.
+
+    Example:
+        >>> act = Categorical(["relu", None, (64, 64)])
+        >>> act.from_unit(act.to_unit((64, 64)))
+        (64, 64)
+    """
+
+    choices: tuple[Any, ...]
+
+    def __init__(self, choices: Iterable[Any]) -> None:
+        if isinstance(choices, str | bytes) or not isinstance(choices, Iterable):
+            raise TypeError(f"Categorical: choices must be a list of values, got {choices!r}.")
+        object.__setattr__(self, "choices", tuple(choices))
+        if not self.choices:
+            raise ValueError("Categorical: choices is empty; give at least one value.")
+
+    @property
+    def levels(self) -> int:
+        """Number of choices."""
+        return len(self.choices)
+
+    @cached_property
+    def _lookup(self) -> dict[Any, int]:
+        table: dict[Any, int] = {}
+        for i, c in enumerate(self.choices):
+            try:
+                table.setdefault((type(c), c), i)
+            except TypeError:
+                table.setdefault(id(c), i)
+        return table
+
+    def index(self, value: Any) -> int:
+        """Return the index of ``value`` among the choices.
+
+        The same type and value is looked for first, then an equal value of another type.
+
+        Raises:
+            ValueError: If it is none of them.
+        """
+        try:
+            i = self._lookup.get((type(value), value))
+        except TypeError:
+            i = self._lookup.get(id(value))
+        if i is None:
+            i = next((k for k, c in enumerate(self.choices) if _same(c, value)), None)
+        if i is None:
+            raise ValueError(f"{value!r} is not one of the choices {list(self.choices)!r}.")
+        return i
+
+    def to_unit(self, value: Any) -> float:
+        """Return the middle of the cell of ``value``."""
+        return (self.index(value) + 0.5) / len(self.choices)
+
+    def from_unit(self, u: float) -> Any:
+        """Return the choice whose cell holds ``u`` in [0, 1]."""
+        n = len(self.choices)
+        return self.choices[min(int(u * n), n - 1)]
+
+    def contains(self, value: Any) -> bool:
+        """Say whether ``value`` is one of the choices."""
+        try:
+            self.index(value)
+        except ValueError:
+            return False
+        return True
+
+    def cast(self, value: Any) -> Any:
+        """Return the choice that equals ``value``."""
+        return self.choices[self.index(value)]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Categorical)
+            and len(self.choices) == len(other.choices)
+            and all(map(_same, self.choices, other.choices))
+        )
+
+    def __hash__(self) -> int:
+        return hash(len(self.choices))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON form; a choice that JSON cannot hold is kept as its label only."""
+        return {"type": "categorical", "choices": [_choice_json(c) for c in self.choices]}
+
+
+@dataclass(frozen=True, eq=False)
+class Quantile:
+    """A value of any distribution with ``cdf`` and ``ppf`` (scipy's frozen ones), through its quantiles.
+
+    Made by `as_distribution`; uniform, log-uniform and integer ranges become `Float` and `Int` instead.
+
+    Example:
+        >>> from scipy import stats
+        >>> Quantile(stats.norm(3, 1)).from_unit(0.5)
+        3.0
+    """
+
+    frozen: Any
+    levels: int | None = field(init=False, repr=False, default=None)
+
+    @cached_property
+    def _discrete(self) -> bool:
+        return hasattr(self.frozen, "pmf") and not hasattr(getattr(self.frozen, "dist", None), "pdf")
+
+    def to_unit(self, value: float) -> float:
+        """Return the quantile level of ``value``; for a discrete one the middle of its step."""
+        u = float(self.frozen.cdf(value))
+        return u - 0.5 * float(self.frozen.pmf(value)) if self._discrete else u
+
+    def from_unit(self, u: float) -> float | int:
+        """Return the ``u``-quantile; the outermost 1e-9 of an unbounded tail is never reached."""
+        v = float(self.frozen.ppf(min(max(u, 1e-9), 1.0 - 1e-9)))
+        return int(v) if self._discrete else v
+
+    def contains(self, value: Any) -> bool:
+        """Say whether ``value`` lies in the support."""
+        try:
+            low, high = self.frozen.support()
+            return bool(low <= float(value) <= high)
+        except (TypeError, ValueError):
+            return False
+
+    def cast(self, value: Any) -> float | int:
+        """Return ``value`` in this parameter's own type."""
+        return int(value) if self._discrete else float(value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a label; the distribution itself is not stored."""
+        return {"type": "quantile", "label": label(self.frozen)}
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """A value drawn by the object's own ``rvs(random_state=...)``: sampled, not modelled.
+
+    Example:
+        >>> class Coin:
+        ...     def rvs(self, random_state=None):
+        ...         return int(np.random.default_rng(random_state).integers(2))
+        >>> Sampled(Coin()).from_unit(0.3) in (0, 1)
+        True
+    """
+
+    source: Any
+    levels: int | None = field(init=False, repr=False, default=None)
+
+    def to_unit(self, value: Any) -> float:
+        """Return NaN: nothing is known of the place of a value."""
+        return math.nan
+
+    def from_unit(self, u: float) -> Any:
+        """Return the draw of ``rvs`` seeded by ``u``."""
+        return self.source.rvs(random_state=min(int(u * 2**32), 2**32 - 1))
+
+    def contains(self, value: Any) -> bool:
+        """Return True: any value may come from outside."""
+        return True
+
+    def cast(self, value: Any) -> Any:
+        """Return ``value`` itself."""
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a label; the object itself is not stored."""
+        return {"type": "sampled", "label": label(self.source)}
+
+
+Distribution: TypeAlias = Float | Int | Categorical | Quantile | Sampled
+
+
+class Space(Mapping[str, Distribution]):
+    """Named distributions, some active only when another parameter has certain values.
+
+    Args:
+        params: Name to `Float`, `Int`, `Categorical`, or what `as_distribution` accepts
+            (a list, a scipy.stats frozen distribution, an object with ``rvs``).
+        when: Child name to ``{parent name: values}``: the child is active only where every
+            named parent is active and has one of the values. Parents are `Categorical` or
+            ranges with countable levels, and may be conditional themselves.
+
+    Raises:
+        TypeError, ValueError: If the space is empty, a value cannot be a distribution, or a
+            condition names an unknown parameter, an impossible value or a cycle.
+
+    Example:
+        >>> space = Space({"booster": ["gblinear", "dart"], "eta": Float(1e-3, 1, log=True)},
+        ...               when={"eta": {"booster": ["dart"]}})
+        >>> space.active({"booster": "gblinear"})
+        ['booster']
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        when: Mapping[str, Mapping[str, Iterable[Any]]] | None = None,
+    ) -> None:
+        if not isinstance(params, Mapping):
+            raise TypeError(f"Space: params must be a dict of name to distribution, got {params!r}.")
+        if not params:
+            raise ValueError("Space: no parameter given; a space needs at least one.")
+        bad = [n for n in params if not isinstance(n, str)]
+        if bad:
+            raise TypeError(f"Space: parameter names must be strings, got {bad[0]!r}.")
+        dists = {n: as_distribution(v, n) for n, v in params.items()}
+        self.when = _conditions(dists, when or {})
+        order = _parents_first(list(dists), self.when)
+        self._dists: dict[str, Distribution] = {n: dists[n] for n in order}
+        #: Names, parents before children; the order of the columns of encoded arrays.
+        self.names: tuple[str, ...] = tuple(order)
+        #: Distributions in the order of `names`.
+        self.dists: tuple[Distribution, ...] = tuple(self._dists.values())
+        column = {n: j for j, n in enumerate(self.names)}
+        # (child column, [(parent column, table of parent levels that switch it on)])
+        self._rules: list[tuple[int, list[tuple[int, NDArray[np.bool_]]]]] = [
+            (column[c], [(column[p], _level_table(self._dists[p], vs)) for p, vs in ps.items()])
+            for c, ps in sorted(self.when.items(), key=lambda kv: column[kv[0]])
+        ]
+
+    def __getitem__(self, name: str) -> Distribution:
+        return self._dists[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dists)
+
+    def __len__(self) -> int:
+        return len(self._dists)
+
+    def __repr__(self) -> str:
+        inner = ", ".join(f"{n!r}: {d!r}" for n, d in self._dists.items())
+        return f"Space({{{inner}}}" + (f", when={self.when!r})" if self.when else ")")
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self._dists == other._dists and self.when == other.when
+
+    @cached_property
+    def size(self) -> int | None:
+        """Number of distinct parameter settings, ``None`` if infinite; conditions count as met."""
+        levels = [d.levels for d in self.dists]
+        return None if None in levels else math.prod(n for n in levels if n is not None)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """What each column of an encoded array is."""
+        return Columns(self)
+
+    def active(self, params: Mapping[str, Any]) -> list[str]:
+        """Return the names whose conditions ``params`` meets, parents first."""
+        on: list[str] = []
+        for n in self.names:
+            rule = self.when.get(n)
+            if rule is None or all(
+                p in on and any(_same(v, params[p]) for v in vs) for p, vs in rule.items()
+            ):
+                on.append(n)
+        return on
+
+    def decode(self, row: Sequence[float] | Array) -> dict[str, Any]:
+        """Return the parameters at one point ``(d,)`` of the unit cube, the active ones only."""
+        values = row.tolist() if isinstance(row, np.ndarray) else row
+        if not self._rules:
+            return {n: d.from_unit(u) for n, d, u in zip(self.names, self.dists, values, strict=True)}
+        on = self.active_mask(np.asarray(values, float)[None])[0]
+        return {
+            n: d.from_unit(u) for n, d, u, a in zip(self.names, self.dists, values, on, strict=True) if a
+        }
+
+    def encode(self, params: Mapping[str, Any]) -> list[float]:
+        """Return the place ``(d,)`` of parameters in the unit cube.
+
+        NaN where a parameter is missing or lies outside its range. Names unknown to the space are ignored.
+        """
+        return [
+            d.to_unit(params[n]) if n in params and d.contains(params[n]) else math.nan
+            for n, d in self._dists.items()
+        ]
+
+    def active_mask(self, units: Array) -> NDArray[np.bool_]:
+        """Return which columns are active at each row of ``units`` ``(n, d)``."""
+        mask = np.ones(units.shape, bool)
+        for child, parents in self._rules:
+            for parent, table in parents:
+                level = self.columns.level(units[:, parent], parent)
+                mask[:, child] &= mask[:, parent] & table[level]
+        return mask
+
+    def snap(self, units: Array) -> Array:
+        """Return ``units`` ``(n, d)`` moved to the points that will really be run."""
+        return self.columns.snap(units)
+
+    def check(self, params: Mapping[str, Any], what: str = "params") -> dict[str, Any]:
+        """Return ``params`` in the space's own types or say what is wrong with them.
+
+        Raises:
+            ValueError: If a name is unknown or a value outside its range.
+        """
+        unknown = [n for n in params if n not in self._dists]
+        if unknown:
+            raise ValueError(f"{what}: unknown parameter {unknown[0]!r}; the space has {list(self.names)}.")
+        for n, v in params.items():
+            if not self._dists[n].contains(v):
+                raise ValueError(f"{what}: {n}={v!r} lies outside {self._dists[n]!r}.")
+        return {n: self._dists[n].cast(v) for n, v in params.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON form: distributions by name and conditions by parent level."""
+        when = {
+            c: {p: [_level_of(self._dists[p], v) for v in vs] for p, vs in ps.items()}
+            for c, ps in self.when.items()
+        }
+        return {"params": {n: d.to_json() for n, d in self._dists.items()}, "when": when}
+
+
+class Columns:
+    """The columns of a space's encoded arrays, for vectorised samplers.
+
+    Attributes:
+        levels: ``(d,)`` number of levels, 0 for a continuum.
+        categorical: ``(d,)`` whether the column is a `Categorical`.
+        modelled: ``(d,)`` whether a value has a place in the unit interval (not so for `Sampled`).
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.levels = np.array([d.levels or 0 for d in space.dists], np.int64)
+        self.categorical = np.array([isinstance(d, Categorical) for d in space.dists])
+        self.modelled = np.array([not isinstance(d, Sampled) for d in space.dists])
+        self._logs = {j: d for j, d in enumerate(space.dists) if isinstance(d, Int) and d.log}
+        self._grid = np.array(
+            [d.levels is not None and j not in self._logs for j, d in enumerate(space.dists)]
+        )
+        self._any_grid = bool(self._grid.any())
+
+    def level(self, u: Array, column: int) -> NDArray[np.int64]:
+        """Return the level index of each ``u`` ``(n,)`` of a column with countable levels."""
+        if column in self._logs:
+            d = self._logs[column]
+            v = np.rint(np.exp(d._a + u * (d._b - d._a)))
+            return np.clip(v, d.low, d.high).astype(np.int64) - d.low
+        n = self.levels[column]
+        return np.clip((u * n).astype(np.int64), 0, n - 1)
+
+    def snap(self, units: Array) -> Array:
+        """Return a copy of ``units`` ``(n, d)`` with countable columns at their levels' places."""
+        out = np.clip(units, 0.0, 1.0)
+        if self._any_grid:
+            n = self.levels[self._grid]
+            out[:, self._grid] = (np.minimum(np.floor(out[:, self._grid] * n), n - 1) + 0.5) / n
+        for j, d in self._logs.items():
+            v = np.clip(np.rint(np.exp(d._a + out[:, j] * (d._b - d._a))), d.low, d.high)
+            out[:, j] = (np.log(v) - d._a) / (d._b - d._a)
+        return out
+
+
+def as_distribution(value: Any, name: str = "parameter") -> Distribution:
+    """Return what users already have as a distribution.
+
+    Args:
+        value: One of this module's types; a list or array (categorical, always); a scipy.stats
+            frozen distribution; any object with ``cdf`` and ``ppf``; any object with ``rvs``.
+        name: Named in errors.
+
+    Raises:
+        TypeError: If it is none of these.
+
+    Example:
+        >>> from scipy import stats
+        >>> as_distribution(stats.loguniform(1e-3, 10))
+        Float(low=0.001, high=10.0, log=True, step=None)
+        >>> as_distribution(stats.randint(1, 5))
+        Int(low=1, high=4, log=False, step=1)
+        >>> as_distribution([1, 5])
+        Categorical(choices=(1, 5))
+    """
+    if isinstance(value, Float | Int | Categorical | Quantile | Sampled):
+        return value
+    if isinstance(value, list | range | np.ndarray):
+        return Categorical(value)
+    family = getattr(getattr(value, "dist", None), "name", None)
+    if family in ("uniform", "loguniform", "reciprocal", "randint"):
+        known = _known_family(family, value)
+        if known is not None:
+            return known
+    if hasattr(value, "ppf") and hasattr(value, "cdf"):
+        return Quantile(value)
+    if hasattr(value, "rvs"):
+        return Sampled(value)
+    hint = ""
+    if isinstance(value, tuple):
+        hint = " A tuple is ambiguous: write Float(low, high), Int(low, high) or a list of choices."
+    raise TypeError(
+        f"{name}: expected Float, Int, Categorical, a list of choices, or a distribution with rvs; "
+        f"got {value!r}.{hint}"
+    )
+
+
+def from_json(data: Mapping[str, Any]) -> Distribution:
+    """Return the distribution that ``to_json`` wrote.
+
+    Raises:
+        ValueError: If it cannot be rebuilt from data alone (choices or objects JSON cannot hold).
+    """
+    kind = data["type"]
+    if kind == "float":
+        return Float(data["low"], data["high"], data["log"], data["step"])
+    if kind == "int":
+        return Int(data["low"], data["high"], data["log"], data["step"])
+    if kind == "categorical" and not any(isinstance(c, dict) for c in data["choices"]):
+        return Categorical(data["choices"])
+    raise ValueError(f"This {kind} parameter holds values that are not stored; give the same space again: {data!r}")
+
+
+def label(value: Any) -> str:
+    """Return a short readable name of any value."""
+    dist = getattr(value, "dist", None)
+    if dist is not None and hasattr(value, "args"):
+        inner = [*map(repr, value.args), *(f"{k}={v!r}" for k, v in value.kwds.items())]
+        return f"{dist.name}({', '.join(inner)})"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _known_family(family: str, frozen: Any) -> Distribution | None:
+    """Return a scipy frozen uniform, log-uniform or randint as a range, if it is one."""
+    low, high = (float(x) for x in frozen.support())
+    if family == "uniform":
+        return Float(low, high)
+    if family == "randint":
+        return Int(int(low), int(high))
+    # a shifted log-uniform is not uniform in log(value)
+    shift = frozen.kwds.get("loc", frozen.args[2] if len(frozen.args) > 2 else 0)
+    return Float(low, high, log=True) if shift == 0 else None
+
+
+def _check_order(owner: str, low: float, high: float, log: bool) -> None:
+    if low > high:
+        raise ValueError(f"{owner}: low must not exceed high, got low={low!r} and high={high!r}.")
+    smallest = 1 if owner == "Int" else 0
+    if log and (low < 1 if owner == "Int" else low <= 0):
+        what = "at least 1" if smallest else "positive"
+        raise ValueError(f"{owner}: low must be {what} with log=True, got low={low!r}.")
+
+
+def _tidy(value: float, step: float) -> float:
+    """Return ``value`` without the rounding noise of adding up steps."""
+    digits = 12 - math.floor(math.log10(max(abs(value), step)))
+    return round(value, max(digits, 0))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Say whether two choices are the same; arrays and other unwilling values by content."""
+    if a is b:
+        return True
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return type(a) is type(b) and a.dtype == b.dtype and np.array_equal(a, b)
+    if isinstance(a, bool) != isinstance(b, bool):
+        return False
+    try:
+        return bool(a == b)
+    except (TypeError, ValueError):
+        return False
+
+
+def _choice_json(value: Any) -> Any:
+    plain = value is None or isinstance(value, bool | int | str)
+    if plain or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return {"label": label(value)}
+
+
+def _conditions(
+    dists: Mapping[str, Distribution], when: Mapping[str, Mapping[str, Iterable[Any]]]
+) -> dict[str, dict[str, tuple[Any, ...]]]:
+    """Return checked conditions with every value in its parent's own type."""
+    out: dict[str, dict[str, tuple[Any, ...]]] = {}
+    for child, parents in when.items():
+        for name in (child, *parents):
+            if name not in dists:
+                raise ValueError(f"Space: when names unknown parameter {name!r}; there are {list(dists)}.")
+        if not parents:
+            raise ValueError(f"Space: the condition of {child!r} is empty; name a parent and its values.")
+        out[child] = {}
+        for parent, values in parents.items():
+            d = dists[parent]
+            if d.levels is None:
+                raise ValueError(f"Space: parent {parent!r} of {child!r} must have countable levels, not {d!r}.")
+            if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+                raise TypeError(
+                    f"Space: give the values of {parent!r} that switch {child!r} on as a list, got {values!r}."
+                )
+            values = tuple(values)
+            wrong = [v for v in values if not d.contains(v)]
+            if wrong or not values:
+                raise ValueError(f"Space: {parent!r} never has the value {wrong or values!r} asked for {child!r}.")
+            out[child][parent] = tuple(d.cast(v) for v in values)
+    return out
+
+
+def _parents_first(names: list[str], when: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return ``names`` with every parent before its children, else in the given order."""
+    order: list[str] = []
+    while len(order) < len(names):
+        ready = [n for n in names if n not in order and all(p in order for p in when.get(n, ()))]
+        if not ready:
+            left = [n for n in names if n not in order]
+            raise ValueError(f"Space: the conditions of {left} form a cycle.")
+        order += ready
+    return order
+
+
+def _level_of(dist: Distribution, value: Any) -> int:
+    """Return the index of ``value`` among the countable levels of ``dist``."""
+    if isinstance(dist, Categorical):
+        return dist.index(value)
+    if isinstance(dist, Int):
+        return (int(value) - dist.low) // dist.step
+    return min(int(dist.to_unit(value) * (dist.levels or 1)), (dist.levels or 1) - 1)
+
+
+def _level_table(dist: Distribution, values: Iterable[Any]) -> NDArray[np.bool_]:
+    table = np.zeros(dist.levels or 1, bool)
+    table[[_level_of(dist, v) for v in values]] = True
+    return table
