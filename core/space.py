@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -299,6 +300,14 @@ class Categorical:
     def cast(self, value: Any) -> Any:
         """Return the choice that equals ``value``."""
         return self.choices[self.index(value)]
+
+    def pack(self, value: Any) -> int:
+        """Return the stored form of ``value``: its index."""
+        return self.index(value)
+
+    def unpack(self, stored: int) -> Any:
+        """Return the choice whose stored form is ``stored``."""
+        return self.choices[stored]
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -649,7 +658,7 @@ def label(value: Any) -> str:
     if dist is not None and hasattr(value, "args"):
         inner = [*map(repr, value.args), *(f"{k}={v!r}" for k, v in value.kwds.items())]
         return f"{dist.name}({', '.join(inner)})"
-    text = repr(value)
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address is no name
     return text if len(text) <= 80 else text[:77] + "..."
 
 

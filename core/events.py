@@ -1,0 +1,106 @@
+"""Events: the facts of a study, only ever appended.
+
+A study is the fold of its events in the order of its log (`inloop.history.History`). The kinds:
+
+=============  =====  ==============================================================
+kind           trial  data
+=============  =====  ==============================================================
+``study``      -1     header: name, direction, seed, schema, min_reader, attrs
+``space``      -1     ``{"id": ..., "space": Space.to_json()}``
+``enqueued``   -1     ``{"params": {...}, "attrs": {...}}``
+``created``    -1     time; the n-th one in the log *is* trial n, whoever wrote it
+``params``     n      ``[space id, {name: stored value}]``
+``report``     n      ``[stream, step, value]``
+``pruned``     n      ``[stream, step]`` of the report at which the pruner said stop
+``attr``       n, -1  ``[key, value]``; -1 is the study itself
+``finished``   n      ``[state name, value, time]``; the first one counts
+=============  =====  ==============================================================
+
+A reader keeps kinds it does not know, counts them and passes over them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NamedTuple
+
+SCHEMA = 1
+#: The oldest reader that understands this schema.
+MIN_READER = 1
+
+
+class Event(NamedTuple):
+    """One fact about a study.
+
+    Attributes:
+        worker: Random name of the writer, new for each process.
+        seq: The writer's own count; ``(worker, seq)`` is the event's unique id.
+        kind: What happened, see the table of this module.
+        trial: Trial number, -1 where the event belongs to no trial.
+        data: JSON value.
+    """
+
+    worker: str
+    seq: int
+    kind: str
+    trial: int
+    data: Any
+
+    @property
+    def uid(self) -> str:
+        """Unique id of the event."""
+        return f"{self.worker}-{self.seq}"
+
+
+def to_json(event: Event) -> str:
+    """Return the event as one line of strict JSON; NaN and the infinities become tagged strings.
+
+    Example:
+        >>> line = to_json(Event("w", 1, "report", 0, [0, 3, float("nan")]))
+        >>> line
+        '["w",1,"report",0,[0,3,{"float":"nan"}]]'
+        >>> from_json(line).data[2]
+        nan
+    """
+    try:
+        return json.dumps(event, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(_tag(list(event)), allow_nan=False, separators=(",", ":"))
+
+
+def from_json(text: str) -> Event:
+    """Return the event that `to_json` wrote."""
+    return Event(*json.loads(text, object_hook=_untag if '{"float":' in text else None))
+
+
+def check_json(value: Any, path: str = "value") -> None:
+    """Refuse what JSON cannot hold, naming where it is.
+
+    Raises:
+        TypeError: If ``value`` or something inside it is not JSON.
+    """
+    if isinstance(value, dict):
+        for k, v in value.items():
+            if not isinstance(k, str):
+                raise TypeError(f"{path}: JSON keys are strings, got {k!r}.")
+            check_json(v, f"{path}[{k!r}]")
+    elif isinstance(value, list | tuple):
+        for i, v in enumerate(value):
+            check_json(v, f"{path}[{i}]")
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        raise TypeError(
+            f"{path}: {type(value).__name__} is not JSON (None, bool, int, float, str, list, dict): {value!r}."
+        )
+
+
+def _tag(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if isinstance(value, dict):
+        return {k: _tag(v) for k, v in value.items()}
+    return [_tag(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _untag(data: dict[str, Any]) -> Any:
+    return float(data["float"]) if data.keys() == {"float"} and isinstance(data["float"], str) else data
