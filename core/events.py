@@ -7,9 +7,9 @@ kind           trial  data
 =============  =====  ==============================================================
 ``study``      -1     header: name, direction, seed, schema, min_reader, attrs
 ``space``      -1     ``{"id": ..., "space": Space.to_json()}``
-``enqueued``   -1     ``{"params": {...}, "attrs": {...}}``
-``created``    -1     time; the n-th one in the log *is* trial n, whoever wrote it
-``params``     n      ``[space id, {name: stored value}]``
+``enqueued``   -1     ``[space id or None, {name: stored value}, attrs]``
+``created``    -1     ``[time, takes an enqueued one]``; the n-th in the log *is* trial n
+``params``     n      ``[space id or None, {name: stored value}]``
 ``report``     n      ``[stream, step, value]``
 ``pruned``     n      ``[stream, step]`` of the report at which the pruner said stop
 ``attr``       n, -1  ``[key, value]``; -1 is the study itself

@@ -13,7 +13,8 @@ class Ranking:
     """Rows in ascending order of ``(tier, loss)``, ties in order of arrival.
 
     A large sorted array is kept beside a small sorted buffer of about ``sqrt(n) / 2`` newcomers; the buffer is
-    merged when full. Adding and asking cost O(log n), the merge amortises to O(sqrt(n)) copied bytes. Complex numbers hold ``(tier, loss)`` because numpy orders them lexicographically.
+    merged when full. Adding and asking cost O(log n), the merge amortises to O(sqrt(n)) copied bytes.
+    Complex numbers hold ``(tier, loss)`` because numpy orders them lexicographically.
 
     Example:
         >>> r = Ranking()

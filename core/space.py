@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -40,8 +42,20 @@ def _integer(owner: str, name: str, value: Any) -> int:
     return out
 
 
+class _StoredAsIs:
+    """A parameter whose values are stored as they are."""
+
+    def pack(self, value: Any) -> Any:
+        """Return the stored form of ``value``."""
+        return value
+
+    def unpack(self, stored: Any) -> Any:
+        """Return the value whose stored form is ``stored``."""
+        return stored
+
+
 @dataclass(frozen=True)
-class Float:
+class Float(_StoredAsIs):
     """A real number between ``low`` and ``high``, both included.
 
     Args:
@@ -140,7 +154,7 @@ class Float:
 
 
 @dataclass(frozen=True)
-class Int:
+class Int(_StoredAsIs):
     """An integer between ``low`` and ``high``, both included; every level owns an equal cell.
 
     Args:
@@ -325,7 +339,7 @@ class Categorical:
 
 
 @dataclass(frozen=True, eq=False)
-class Quantile:
+class Quantile(_StoredAsIs):
     """A value of any distribution with ``cdf`` and ``ppf`` (scipy's frozen ones), through its quantiles.
 
     Made by `as_distribution`; uniform, log-uniform and integer ranges become `Float` and `Int` instead.
@@ -371,7 +385,7 @@ class Quantile:
 
 
 @dataclass(frozen=True, eq=False)
-class Sampled:
+class Sampled(_StoredAsIs):
     """A value drawn by the object's own ``rvs(random_state=...)``: sampled, not modelled.
 
     Example:
@@ -489,14 +503,15 @@ class Space(Mapping[str, Distribution]):
 
     def active(self, params: Mapping[str, Any]) -> list[str]:
         """Return the names whose conditions ``params`` meets, parents first."""
-        on: list[str] = []
+        on: dict[str, Any] = {}
         for n in self.names:
-            rule = self.when.get(n)
-            if rule is None or all(
-                p in on and any(_same(v, params[p]) for v in vs) for p, vs in rule.items()
-            ):
-                on.append(n)
-        return on
+            if n in params and self._met(n, on):
+                on[n] = params[n]
+        return list(on)
+
+    def _met(self, name: str, on: Mapping[str, Any]) -> bool:
+        rule = self.when.get(name)
+        return rule is None or all(p in on and any(_same(v, on[p]) for v in vs) for p, vs in rule.items())
 
     def decode(self, row: Sequence[float] | Array) -> dict[str, Any]:
         """Return the parameters at one point ``(d,)`` of the unit cube, the active ones only."""
@@ -504,9 +519,7 @@ class Space(Mapping[str, Distribution]):
         if not self._rules:
             return {n: d.from_unit(u) for n, d, u in zip(self.names, self.dists, values, strict=True)}
         on = self.active_mask(np.asarray(values, float)[None])[0]
-        return {
-            n: d.from_unit(u) for n, d, u, a in zip(self.names, self.dists, values, on, strict=True) if a
-        }
+        return {n: d.from_unit(u) for n, d, u, a in zip(self.names, self.dists, values, on, strict=True) if a}
 
     def encode(self, params: Mapping[str, Any]) -> list[float]:
         """Return the place ``(d,)`` of parameters in the unit cube.
@@ -514,8 +527,7 @@ class Space(Mapping[str, Distribution]):
         NaN where a parameter is missing or lies outside its range. Names unknown to the space are ignored.
         """
         return [
-            d.to_unit(params[n]) if n in params and d.contains(params[n]) else math.nan
-            for n, d in self._dists.items()
+            d.to_unit(params[n]) if n in params and d.contains(params[n]) else math.nan for n, d in self._dists.items()
         ]
 
     def active_mask(self, units: Array) -> NDArray[np.bool_]:
@@ -545,13 +557,36 @@ class Space(Mapping[str, Distribution]):
                 raise ValueError(f"{what}: {n}={v!r} lies outside {self._dists[n]!r}.")
         return {n: self._dists[n].cast(v) for n, v in params.items()}
 
+    def complete(self, params: Mapping[str, Any], draw: Callable[[], float]) -> dict[str, Any]:
+        """Return the active parameters: from ``params``, the missing ones at ``draw()`` in [0, 1)."""
+        out: dict[str, Any] = {}
+        for n, d in self._dists.items():
+            if self._met(n, out):
+                out[n] = params[n] if n in params else d.from_unit(draw())
+        return out
+
+    @cached_property
+    def id(self) -> str:
+        """A short name made from the content; spaces of equal content share it."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON form: distributions by name and conditions by parent level."""
         when = {
-            c: {p: [_level_of(self._dists[p], v) for v in vs] for p, vs in ps.items()}
-            for c, ps in self.when.items()
+            c: {p: [_level_of(self._dists[p], v) for v in vs] for p, vs in ps.items()} for c, ps in self.when.items()
         }
         return {"params": {n: d.to_json() for n, d in self._dists.items()}, "when": when}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Space:
+        """Return the space that `to_json` wrote, or raise ValueError as `from_json` does."""
+        dists = {n: from_json(d) for n, d in data["params"].items()}
+        when = {
+            c: {p: [_value_at(dists[p], k) for k in levels] for p, levels in ps.items()}
+            for c, ps in data["when"].items()
+        }
+        return cls(dists, when)
 
 
 class Columns:
@@ -568,19 +603,17 @@ class Columns:
         self.categorical = np.array([isinstance(d, Categorical) for d in space.dists])
         self.modelled = np.array([not isinstance(d, Sampled) for d in space.dists])
         self._logs = {j: d for j, d in enumerate(space.dists) if isinstance(d, Int) and d.log}
-        self._grid = np.array(
-            [d.levels is not None and j not in self._logs for j, d in enumerate(space.dists)]
-        )
+        self._grid = np.array([d.levels is not None and j not in self._logs for j, d in enumerate(space.dists)])
         self._any_grid = bool(self._grid.any())
 
     def level(self, u: Array, column: int) -> NDArray[np.int64]:
         """Return the level index of each ``u`` ``(n,)`` of a column with countable levels."""
+        n = int(self.levels[column])
+        level: Array = u * n
         if column in self._logs:
             d = self._logs[column]
-            v = np.rint(np.exp(d._a + u * (d._b - d._a)))
-            return np.clip(v, d.low, d.high).astype(np.int64) - d.low
-        n = self.levels[column]
-        return np.clip((u * n).astype(np.int64), 0, n - 1)
+            level = np.rint(np.exp(d._a + u * (d._b - d._a))) - d.low
+        return np.clip(level, 0, n - 1).astype(np.int64)
 
     def snap(self, units: Array) -> Array:
         """Return a copy of ``units`` ``(n, d)`` with countable columns at their levels' places."""
@@ -631,8 +664,7 @@ def as_distribution(value: Any, name: str = "parameter") -> Distribution:
     if isinstance(value, tuple):
         hint = " A tuple is ambiguous: write Float(low, high), Int(low, high) or a list of choices."
     raise TypeError(
-        f"{name}: expected Float, Int, Categorical, a list of choices, or a distribution with rvs; "
-        f"got {value!r}.{hint}"
+        f"{name}: expected Float, Int, Categorical, a list of choices, or a distribution with rvs; got {value!r}.{hint}"
     )
 
 
@@ -757,6 +789,13 @@ def _level_of(dist: Distribution, value: Any) -> int:
     if isinstance(dist, Int):
         return (int(value) - dist.low) // dist.step
     return min(int(dist.to_unit(value) * (dist.levels or 1)), (dist.levels or 1) - 1)
+
+
+def _value_at(dist: Distribution, level: int) -> Any:
+    """Return the value of ``dist`` at one of its countable levels."""
+    if isinstance(dist, Int):
+        return dist.low + level * dist.step
+    return dist.from_unit((level + 0.5) / (dist.levels or 1))
 
 
 def _level_table(dist: Distribution, values: Iterable[Any]) -> NDArray[np.bool_]:

@@ -1,0 +1,328 @@
+"""History: the columnar fold of a study's events that samplers and pruners read."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .events import Event
+from .ranking import Ranking
+from .space import Array, Distribution, Space
+from .trial import Curve, FrozenTrial, TrialState
+from .union import Union
+
+_MAX_TABLES = 64  # rung tables kept; a study asks about few, unless its rungs move
+
+
+class Encoded:
+    """The trials' parameters as points of the unit cube of one space.
+
+    Attributes:
+        space: The space that the columns belong to.
+    """
+
+    def __init__(self, space: Space, trials: list[FrozenTrial], changed: list[int]) -> None:
+        self.space = space
+        self._trials = trials
+        self._changed = changed
+        self._read = 0
+        self._units: Array = np.full((64, len(space)), np.nan)
+
+    @property
+    def units(self) -> Array:
+        """``(n, d)``, row = trial number; NaN where inactive, not (yet) taken or out of range."""
+        n = len(self._trials)
+        if n > len(self._units):
+            more = np.full((max(n, 2 * len(self._units)) - len(self._units), len(self.space)), np.nan)
+            self._units = np.concatenate([self._units, more])
+        if self._read < len(self._changed):
+            for number in set(self._changed[self._read :]):
+                self._units[number] = self.space.encode(self._trials[number].params)
+            self._read = len(self._changed)
+        return self._units[:n]
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """Which reports are compared at a rung, and in what form.
+
+    Args:
+        steps: Rung steps, ascending. A report belongs to the last rung it reaches, and only
+            the first report of a trial to reach a rung counts there.
+        smoothing: At a rung the mean of the last ``1 + floor(smoothing * step)`` reports is compared.
+        group: Trial number to group; only trials of one group are compared. None: all are.
+    """
+
+    steps: tuple[int, ...]
+    smoothing: float = 0.0
+    group: Callable[[int], int] | None = None
+
+
+class RungTable:
+    """The rungs of one stream: who reached which, with what loss."""
+
+    def __init__(self, rungs: Rungs, sign: float) -> None:
+        self._rungs = rungs
+        self._sign = sign
+        self._ranks: dict[tuple[int, int], Ranking] = {}  # (group, rung) -> losses
+        #: Trial number -> (position of the report in its curve, group, rung, loss) of the last rung reached.
+        self.reached: dict[int, tuple[int, int, int, float]] = {}
+
+    def feed(self, number: int, curve: Curve, position: int) -> None:
+        """Take in the report at ``position`` of a trial's curve."""
+        rung = bisect_right(self._rungs.steps, curve.steps[position]) - 1
+        before = self.reached.get(number)
+        if rung < 0 or (before is not None and rung <= before[2]):
+            return
+        last = 1 + int(self._rungs.smoothing * curve.steps[position])
+        values = curve.values[max(position + 1 - last, 0) : position + 1]
+        loss = self._sign * (values[0] if len(values) == 1 else sum(values) / len(values))
+        group = self._rungs.group(number) if self._rungs.group else 0
+        self.reached[number] = (position, group, rung, loss)
+        self._ranks.setdefault((group, rung), Ranking()).add(number, loss)
+
+    def ranking(self, group: int, rung: int) -> Ranking:
+        """Return the losses at one rung."""
+        return self._ranks[group, rung]
+
+
+class History:
+    """All that a study's log says, kept up to date with new events only.
+
+    Attributes:
+        trials: `FrozenTrial` of every trial, by number.
+        sign: +1 where the study minimises, -1 where it maximises; loss = sign * value.
+        states: Count of trials by `TrialState`.
+        running: Numbers of the running trials, in order.
+        ranking: Finished trials (not LOST) from best to worst: complete ones by loss; then pruned ones,
+            those with more reports first, by the loss last reported; then failed ones.
+        best: The complete trial with the best value, the first of equals; None before any.
+        longest: Largest step that a complete trial reported, -1 before any.
+        unknown: Count of events by kind that this version does not know.
+    """
+
+    def __init__(self) -> None:
+        self.header: dict[str, Any] = {}
+        self.sign = 1.0
+        self.seed = 0
+        self.trials: list[FrozenTrial] = []
+        self.states: Counter[TrialState] = Counter()
+        self.running: dict[int, None] = {}
+        self.ranking = Ranking()
+        self.best: FrozenTrial | None = None
+        self.longest = -1
+        self._union = Union()
+        self._untaught: list[FrozenTrial] = []  # finished since the union last looked
+        self.spaces: dict[str, Space] = {}
+        self.user_attrs: dict[str, Any] = {}
+        self.queue: deque[tuple[dict[str, Any], dict[str, Any]]] = deque()
+        self.unknown: Counter[str] = Counter()
+        self.newest: dict[str, int] = {}  # worker -> number of the trial it created last
+        self.events = 0
+        self._changed: list[int] = []  # trial numbers, once per change of parameters
+        self._encoded: dict[Space, Encoded] = {}
+        self._finals: dict[tuple[int, int], Ranking] = {}
+        self._tables: dict[tuple[int, Rungs], RungTable] = {}
+        self._fold: dict[str, Callable[[Event], None]] = {
+            "report": self._report,
+            "params": self._params,
+            "created": self._created,
+            "finished": self._finished,
+            "pruned": self._pruned,
+            "attr": self._attr,
+            "space": self._space,
+            "enqueued": self._enqueued,
+            "study": self._study,
+        }
+
+    def apply(self, events: Iterable[Event]) -> None:
+        """Fold the next events of the log in."""
+        for e in events:
+            self.events += 1
+            fold = self._fold.get(e.kind)
+            if fold is None:
+                self.unknown[e.kind] += 1
+            else:
+                fold(e)
+
+    # Questions of samplers
+
+    def encoded(self, space: Space) -> Encoded:
+        """Return the trials' parameters in the columns of ``space``."""
+        view = self._encoded.get(space)
+        if view is None:
+            if len(self._encoded) >= 4:  # a union that grows leaves its old forms behind
+                self._encoded.pop(next(iter(self._encoded)))
+            view = self._encoded[space] = Encoded(space, self.trials, self._changed)
+        return view
+
+    @property
+    def union(self) -> Union:
+        """What a define-by-run objective has shown of its space."""
+        for trial in self._untaught:
+            self._union.learn(trial.params, trial.distributions)
+        self._untaught.clear()
+        return self._union
+
+    @property
+    def dists(self) -> dict[str, Distribution]:
+        """The distributions of all parameters taken so far; two ranges of one name as their envelope."""
+        return self._union.dists
+
+    def loss(self, rows: NDArray[np.int64]) -> Array:
+        """Return the loss ``(m,)`` of trials by number: told or else last reported; +inf if failed or NaN."""
+        return np.array([self._loss(self.trials[i]) for i in rows])
+
+    # Questions of pruners
+
+    def finals(self, stream: int, step: int) -> Ranking:
+        """Return the losses that complete trials reported at ``step`` of ``stream``."""
+        ranking = self._finals.get((stream, step))
+        if ranking is None:
+            ranking = self._finals[stream, step] = Ranking()
+            for t in self.trials:
+                curve = t.curves.get(stream)
+                if t.state is TrialState.COMPLETE and curve is not None and step in curve.seen:
+                    ranking.add(t.number, self.sign * curve.values[curve.steps.index(step)])
+        return ranking
+
+    def rungs(self, stream: int, rungs: Rungs) -> RungTable:
+        """Return the rung table of ``stream``."""
+        table = self._tables.get((stream, rungs))
+        if table is None:
+            if len(self._tables) >= _MAX_TABLES:
+                self._tables.pop(next(iter(self._tables)))
+            table = self._tables[stream, rungs] = RungTable(rungs, self.sign)
+            for t in self.trials:
+                curve = t.curves.get(stream)
+                for i in range(len(curve) if curve else 0):
+                    assert curve is not None
+                    table.feed(t.number, curve, i)
+        return table
+
+    # The fold, one method for each kind of event
+
+    def _study(self, e: Event) -> None:
+        self.header = e.data
+        self.sign = -1.0 if e.data["direction"] == "maximize" else 1.0
+        self.seed = e.data["seed"]
+
+    def _space(self, e: Event) -> None:
+        if e.data["id"] not in self.spaces:
+            self.spaces[e.data["id"]] = Space.from_json(e.data["space"])
+
+    def _enqueued(self, e: Event) -> None:
+        space_id, stored, attrs = e.data
+        space = None if space_id is None else self.spaces[space_id]
+        params = {n: space[n].unpack(v) if space else v for n, v in stored.items()}
+        self.queue.append((params, attrs))
+
+    def _created(self, e: Event) -> None:
+        number = len(self.trials)
+        at, takes_queued = e.data
+        trial = FrozenTrial(number, e.worker, at)
+        if takes_queued and self.queue:
+            trial.queued, attrs = self.queue.popleft()
+            trial.user_attrs.update(attrs)
+        self.trials.append(trial)
+        self.running[number] = None
+        self.states[TrialState.RUNNING] += 1
+        self.newest[e.worker] = number
+
+    def _params(self, e: Event) -> None:
+        trial = self.trials[e.trial]
+        space_id, stored = e.data
+        space = None if space_id is None else self.spaces[space_id]
+        for name, value in stored.items():
+            if name in trial.params:
+                continue
+            if space is None:  # given from outside before any trial had shown a range
+                trial.params[name] = value
+            else:
+                dist = trial.distributions[name] = space[name]
+                trial.params[name] = dist.unpack(value)
+                self._union.see(name, dist)
+        self._changed.append(e.trial)
+
+    def _report(self, e: Event) -> None:
+        trial = self.trials[e.trial]
+        stream, step, value = e.data
+        curve = trial.curves.get(stream)
+        if curve is None:
+            curve = trial.curves[stream] = Curve()
+        if step in curve.seen:
+            return
+        curve.seen.add(step)
+        curve.steps.append(step)
+        curve.values.append(value)
+        best = curve.bests[-1] if curve.bests else math.inf
+        loss = self.sign * value
+        curve.bests.append(loss if loss < best else best)
+        if step > curve.top:
+            curve.top = step
+        trial.reports += 1
+        trial.last = (stream, step, value)
+        for (of, _), table in self._tables.items():
+            if of == stream:
+                table.feed(e.trial, curve, len(curve.steps) - 1)
+
+    def _pruned(self, e: Event) -> None:
+        self.trials[e.trial].pruned = True
+
+    def _attr(self, e: Event) -> None:
+        key, value = e.data
+        (self.user_attrs if e.trial < 0 else self.trials[e.trial].user_attrs)[key] = value
+
+    def _finished(self, e: Event) -> None:
+        trial = self.trials[e.trial]
+        if trial.finished:
+            return
+        name, value, at = e.data
+        state = TrialState[name]
+        if trial.pruned and state is not TrialState.LOST:
+            state = TrialState.PRUNED  # pruned is pruned, whatever is told afterwards
+        trial.state, trial.value, trial._finish = state, value, at
+        del self.running[e.trial]
+        self.states[TrialState.RUNNING] -= 1
+        self.states[state] += 1
+        if state is TrialState.COMPLETE:
+            self._complete(trial)
+        if state in (TrialState.COMPLETE, TrialState.PRUNED):
+            self._untaught.append(trial)
+        if state is not TrialState.LOST:
+            self.ranking.add(trial.number, self._loss(trial), _tier(trial))
+
+    def _complete(self, trial: FrozenTrial) -> None:
+        value = math.nan if trial.value is None else trial.value
+        if value == value and (
+            self.best is None or self.best.value is None or self.sign * value < self.sign * self.best.value
+        ):
+            self.best = trial
+        for stream, curve in trial.curves.items():
+            self.longest = max(self.longest, curve.top)
+            for step, v in zip(curve.steps, curve.values, strict=True):
+                ranking = self._finals.get((stream, step))
+                if ranking is not None:
+                    ranking.add(trial.number, self.sign * v)
+
+    def _loss(self, trial: FrozenTrial) -> float:
+        if trial.state is TrialState.COMPLETE:
+            value = trial.value
+        elif trial.state is TrialState.FAILED:
+            return math.inf
+        else:
+            value = trial.last[2] if trial.last else None
+        return math.inf if value is None or value != value else self.sign * value
+
+
+def _tier(trial: FrozenTrial) -> float:
+    if trial.state is TrialState.COMPLETE:
+        return 0.0
+    return 1.0 + 1.0 / (1.0 + trial.reports) if trial.state is TrialState.PRUNED else 3.0

@@ -1,0 +1,179 @@
+"""The loop of ``Study.optimize``: one trial after another, in one thread or several."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+from .samplers import StudyStopped
+from .trial import FrozenTrial, Trial, TrialPruned, TrialState, as_value
+
+if TYPE_CHECKING:
+    from .study import Study
+
+logger = logging.getLogger("inloop")
+
+
+class _Budget:
+    """Hands out trials until a limit is met; shared by the threads of one call."""
+
+    def __init__(self, study: Study, n_trials: int | None, timeout: float | None) -> None:
+        self._study = study
+        self._left = n_trials
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._lock = threading.Lock()
+        self.running: dict[int, FrozenTrial] = {}
+
+    def next(self) -> Trial | None:
+        """Return a new trial, None when the search is over."""
+        with self._lock:
+            over = self._left == 0 or (self._deadline is not None and time.monotonic() >= self._deadline)
+            if over or self._study._stopped:
+                return None
+            try:
+                trial = self._study.ask()
+            except StudyStopped as why:
+                logger.info("%s", why)
+                return None
+            if self._left is not None:
+                self._left -= 1
+            self.running[trial.number] = trial._record
+            return trial
+
+    def done(self, trial: Trial) -> None:
+        self.running.pop(trial.number, None)
+
+    def close(self) -> None:
+        """Hand out no more trials."""
+        with self._lock:
+            self._left = 0
+
+
+def run(
+    study: Study,
+    objective: Callable[[Trial], float],
+    n_trials: int | None,
+    timeout: float | None,
+    n_jobs: int,
+    callbacks: tuple[Callable[[Study, FrozenTrial], None], ...],
+    catch: type[Exception] | tuple[type[Exception], ...],
+    show_progress_bar: bool,
+) -> None:
+    """Run trials until a limit is met; see ``Study.optimize``."""
+    if not callable(objective):
+        raise TypeError(f"optimize: objective must be callable, got {objective!r}.")
+    if n_trials is not None and n_trials < 0:
+        raise ValueError(f"optimize: n_trials must be at least 0 or None, got {n_trials!r}.")
+    if n_jobs == 0 or n_jobs < -1:
+        raise ValueError(f"optimize: n_jobs must be at least 1, or -1 for one thread a core; got {n_jobs!r}.")
+    threads = (os.cpu_count() or 1) if n_jobs == -1 else n_jobs
+    budget = _Budget(study, n_trials, timeout)
+    with _Progress(n_trials if show_progress_bar else None, show_progress_bar) as progress:
+
+        def work() -> None:
+            while (trial := budget.next()) is not None:
+                frozen = run_trial(study, trial, objective, catch)
+                budget.done(trial)
+                progress.update(study)
+                for call in callbacks:
+                    call(study, frozen)
+
+        try:
+            if threads == 1:
+                work()
+            else:
+                _in_threads(work, threads, budget)
+        except KeyboardInterrupt:
+            budget.close()
+            for record in list(budget.running.values()):  # of other threads: they end at their next report
+                study._finish(record, TrialState.FAILED, None)
+            raise
+
+
+def run_trial(
+    study: Study,
+    trial: Trial,
+    objective: Callable[[Trial], float],
+    catch: type[Exception] | tuple[type[Exception], ...],
+) -> FrozenTrial:
+    """Evaluate the objective for one trial and record how it ended."""
+    record = trial._record
+    try:
+        value = as_value(objective(trial), f"trial {trial.number}: the objective's return value")
+    except TrialPruned:
+        return study._finish(record, TrialState.PRUNED, None)
+    except Exception as error:
+        study._finish(record, TrialState.FAILED, None)
+        if record.pruned or isinstance(error, catch):
+            # an objective may stumble over the half-trained model of a pruned trial
+            level = logging.DEBUG if record.pruned else logging.WARNING
+            logger.log(level, "trial %d %s: %r", trial.number, record.state.name.lower(), error, exc_info=error)
+            return record
+        raise
+    except BaseException:
+        study._finish(record, TrialState.FAILED, None)
+        raise
+    _warn_unused(record)
+    if value != value and not record.pruned:
+        warnings.warn(f"trial {trial.number}: the objective returned NaN; the trial is FAILED.", stacklevel=2)
+        return study._finish(record, TrialState.FAILED, value)
+    return study._finish(record, TrialState.COMPLETE, value)
+
+
+def _warn_unused(record: FrozenTrial) -> None:
+    unused = [n for n in record.queued or () if n not in record.params]
+    if unused:
+        warnings.warn(
+            f"trial {record.number}: the enqueued {unused} were not suggested; the trial has {list(record.params)}.",
+            stacklevel=3,
+        )
+
+
+def _in_threads(work: Callable[[], None], threads: int, budget: _Budget) -> None:
+    with ThreadPoolExecutor(threads, thread_name_prefix="inloop") as pool:
+        futures = [pool.submit(work) for _ in range(threads)]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            budget.close()
+    for future in futures:
+        future.result()
+
+
+class _Progress:
+    """A tqdm bar with the best value and the number of pruned trials; or nothing."""
+
+    def __init__(self, total: int | None, show: bool) -> None:
+        self._bar: Any = None
+        self._lock = threading.Lock()
+        if show:
+            try:
+                from tqdm.auto import tqdm
+            except ImportError:
+                raise ImportError("show_progress_bar=True needs tqdm: pip install tqdm") from None
+            self._bar = tqdm(total=total, unit="trial")
+
+    def update(self, study: Study) -> None:
+        if self._bar is None:
+            return
+        with self._lock:
+            history = study._history
+            best = history.best.value if history.best else None
+            self._bar.set_postfix(
+                {"best": "-" if best is None else f"{best:.5g}", "pruned": history.states[TrialState.PRUNED]},
+                refresh=False,
+            )
+            self._bar.update()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,88 @@
+"""Several successive halvings side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ..history import History, Rungs
+from ..trial import FrozenTrial
+from .halving import SuccessiveHalvingPruner, outranked
+from .pruner import Pruner
+
+
+@dataclass(frozen=True)
+class _Bracket:
+    """Trial number to bracket: drawn by the study's seed and the number alone, so every worker agrees."""
+
+    seed: int
+    weights: tuple[int, ...]
+
+    def __call__(self, number: int) -> int:
+        digest = hashlib.blake2b(f"{self.seed}:{number}".encode(), digest_size=8).digest()
+        point = int.from_bytes(digest, "big") % sum(self.weights)
+        for bracket, weight in enumerate(self.weights):
+            point -= weight
+            if point < 0:
+                return bracket
+        raise AssertionError("unreachable: point < sum(weights)")
+
+
+@dataclass(frozen=True)
+class HyperbandPruner(Pruner):
+    """Runs successive halving with several first rungs; each trial belongs to one bracket.
+
+    Hedges against curves that cross late: Li et al., "Hyperband: a novel bandit-based approach to
+    hyperparameter optimization", JMLR 18, 2018, algorithm 1, with asynchronous brackets as in Li et al.,
+    MLSys 2020. Bracket s leaves out the s lowest rungs. A trial falls into bracket s with a probability
+    proportional to the number of trials that algorithm 1 starts in it, by the study's seed and its number.
+
+    Args:
+        min_resource: Step of the lowest rung, at least 1.
+        max_resource: Largest step, or ``"auto"``: the longest completed trial; nothing is stopped
+            before there is one.
+        reduction_factor: One in so many goes on; at least 2.
+        smoothing: As in `SuccessiveHalvingPruner`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> HyperbandPruner(min_resource=1, max_resource=28).brackets(28)
+        (27, 12, 6, 4)
+    """
+
+    min_resource: int = 3
+    max_resource: int | str = "auto"
+    reduction_factor: int = 3
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._halving(0)
+        if self.max_resource != "auto" and (
+            not isinstance(self.max_resource, int) or self.max_resource < self.min_resource
+        ):
+            raise ValueError(
+                f"max_resource must be 'auto' or an integer of at least min_resource={self.min_resource}, "
+                f"got {self.max_resource!r}."
+            )
+
+    def brackets(self, longest: int) -> tuple[int, ...]:
+        """Return how many trials algorithm 1 starts in each bracket, the most aggressive one first."""
+        top = 0
+        while self.min_resource * self.reduction_factor ** (top + 1) < longest:
+            top += 1
+        eta = self.reduction_factor
+        # ceil((s_max + 1) / (s + 1) * eta**s) with s counted from the most aggressive bracket
+        return tuple(-(-(top + 1) * eta**s // (s + 1)) for s in range(top, -1, -1))
+
+    def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
+        longest = history.longest if isinstance(self.max_resource, str) else self.max_resource
+        if longest < self.min_resource:
+            return False
+        bracket = _Bracket(history.seed, self.brackets(longest))
+        steps = self._halving(bracket(trial.number)).rungs(longest)
+        return outranked(history, Rungs(steps, self.smoothing, bracket), trial, stream, since, self.reduction_factor)
+
+    def _halving(self, bracket: int) -> SuccessiveHalvingPruner:
+        return SuccessiveHalvingPruner(self.min_resource, self.reduction_factor, bracket, self.smoothing)

@@ -1,0 +1,30 @@
+"""Samplers: what to try next."""
+
+from .random import RandomSampler
+from .sampler import Sampler, StudyStopped
+
+__all__ = ["RandomSampler", "Sampler", "StudyStopped", "from_name"]
+
+_NAMES: dict[str, type[Sampler]] = {"random": RandomSampler}
+
+
+def from_name(sampler: "Sampler | str | None") -> Sampler:
+    """Return a sampler for an object or a name; None is the default.
+
+    Raises:
+        ValueError: If the name is unknown.
+        TypeError: If it is neither a sampler nor a name.
+
+    Example:
+        >>> from_name("random")
+        RandomSampler()
+    """
+    if sampler is None:
+        return RandomSampler()
+    if isinstance(sampler, Sampler):
+        return sampler
+    if not isinstance(sampler, str):
+        raise TypeError(f"sampler must be a Sampler, a name or None, got {sampler!r}.")
+    if sampler not in _NAMES:
+        raise ValueError(f"No sampler named {sampler!r}; there are {sorted(_NAMES)}.")
+    return _NAMES[sampler]()

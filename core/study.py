@@ -1,0 +1,523 @@
+"""Study: ask for parameters, report, tell; it binds the parts and holds no algorithm."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import loop, pruners, samplers
+from .events import MIN_READER, SCHEMA, Event, check_json
+from .history import History
+from .samplers import StudyStopped
+from .space import Distribution, Space
+from .storage import MemoryStorage, Storage, StudyExists
+from .trial import FrozenTrial, Trial, TrialState, as_value
+from .union import check_same_kind
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Study:
+    """A search: made by `create_study` or `load_study`.
+
+    Attributes:
+        study_name: Its name in the storage.
+        sampler, pruner: What proposes parameters and ends trials early.
+        space: The declared `Space`, None for define-by-run objectives.
+
+    Example:
+        >>> import inloop
+        >>> study = inloop.create_study(seed=0)
+        >>> study.optimize(lambda trial: trial.suggest_float("x", -1, 1) ** 2, n_trials=20)
+        >>> study.best_value < 0.1
+        True
+    """
+
+    def __init__(
+        self,
+        study_name: str,
+        storage: Storage,
+        sampler: samplers.Sampler,
+        pruner: pruners.Pruner,
+        space: Space | None = None,
+    ) -> None:
+        self.study_name = study_name
+        self.sampler = sampler
+        self.pruner = pruner
+        self.space = space
+        self._storage = storage
+        self._worker = os.urandom(8).hex()
+        self._seq = 0
+        self._lock = threading.RLock()
+        self._history = History()
+        self._singles: dict[str, Space] = {}  # name -> space of the one distribution last suggested
+        self._stopped = False
+        self._sync()
+        if space is None and self._history.header.get("space") is not None:
+            self.space = Space.from_json(self._history.header["space"])
+
+    # What is known
+
+    @property
+    def direction(self) -> str:
+        """``"minimize"`` or ``"maximize"``."""
+        return str(self._history.header["direction"])
+
+    @property
+    def history(self) -> History:
+        """All that the study has seen, up to date."""
+        with self._lock:
+            self._sync()
+            return self._history
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial, by number."""
+        return list(self.history.trials)
+
+    @property
+    def best_trial(self) -> FrozenTrial:
+        """The complete trial with the best value, the first of equals.
+
+        Raises:
+            ValueError: If no trial is complete with a value other than NaN.
+        """
+        best = self.history.best
+        if best is None:
+            raise ValueError(f"No trial is complete yet, so there is no best one: {self._counts()}.")
+        return best
+
+    @property
+    def best_value(self) -> float:
+        """Value of `best_trial`."""
+        value = self.best_trial.value
+        assert value is not None
+        return value
+
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """Parameters of `best_trial`."""
+        return dict(self.best_trial.params)
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """What `set_user_attr` was given."""
+        return dict(self.history.user_attrs)
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Keep a JSON value with the study; a TypeError names what is not JSON."""
+        check_json(value, f"user_attrs[{key!r}]")
+        self._write("attr", -1, (key, value))
+
+    def trials_dataframe(self) -> pandas.DataFrame:
+        """Return a pandas DataFrame with one row a trial, columns as in Optuna.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise ImportError("trials_dataframe needs pandas: pip install pandas") from None
+        rows = [
+            {
+                "number": t.number,
+                "value": np.nan if t.value is None else t.value,
+                "datetime_start": t.datetime_start,
+                "datetime_complete": t.datetime_complete,
+                "duration": t.duration,
+                **{f"params_{k}": v for k, v in t.params.items()},
+                **{f"user_attrs_{k}": v for k, v in t.user_attrs.items()},
+                "reports": t.reports,
+                "state": t.state.name,
+            }
+            for t in self.trials
+        ]
+        names = list(dict.fromkeys(k for row in rows for k in row if k not in ("reports", "state")))
+        return pandas.DataFrame(rows, columns=[*names, "reports", "state"])
+
+    # The loop
+
+    def ask(self, space: Space | Mapping[str, Any] | None = None) -> Trial:
+        """Start a trial.
+
+        Args:
+            space: Parameters to propose now, a `Space` or a dict of distributions; by default
+                the study's own space, or none: then the trial's ``suggest_*`` calls take them one by one.
+
+        Returns:
+            The trial, with ``params`` filled where a space is known.
+
+        Raises:
+            StudyStopped: If the study was stopped or its grid is exhausted.
+        """
+        if self._stopped:
+            raise StudyStopped("The study was stopped; study.optimize(...) or study.resume() goes on with it.")
+        with self._lock:
+            self._sync()
+            over = self.sampler.exhausted(self._history)
+            if over is not None:
+                raise StudyStopped(over)
+            fixed = self._declared(space)
+            record = self._created(takes_queued=True)
+            joint = fixed or self.sampler.space or self._history.union.space
+            if joint is None:
+                return Trial(self, record, {}, None)
+            rng = self._rng(record.number)
+            proposal = self.sampler.ask(joint, self._history, record.number, rng)
+            if fixed is not None:
+                if record.queued:
+                    proposal = fixed.complete({**proposal, **fixed.check(record.queued, "enqueued")}, rng.random)
+                self._write_params(record.number, fixed, proposal)
+            return Trial(self, record, proposal, rng)
+
+    def ask_batch(self, n: int, space: Space | Mapping[str, Any] | None = None) -> list[Trial]:
+        """Start ``n`` trials at once; each is proposed knowing that those before it are running."""
+        if n < 1:
+            raise ValueError(f"ask_batch: n must be at least 1, got {n!r}.")
+        return [self.ask(space) for _ in range(n)]
+
+    def tell(
+        self, trial: Trial | int, value: float | None = None, state: TrialState | str | None = None
+    ) -> FrozenTrial:
+        """End a trial.
+
+        Args:
+            trial: The trial or its number.
+            value: Its value. NaN makes it FAILED.
+            state: COMPLETE (default), PRUNED or FAILED. A trial whose pruner has said stop is
+                recorded as PRUNED whatever is told.
+
+        Returns:
+            What the study now knows of the trial.
+
+        Raises:
+            ValueError: If the trial is unknown, was told before (the first tell wins), or a complete
+                one has no value.
+            TypeError: If ``value`` is not a number.
+        """
+        with self._lock:
+            record = self._record(trial)
+            if record.finished:
+                raise ValueError(
+                    f"trial {record.number} was told before ({record.state.name}, value={record.value}); "
+                    "the first tell counts."
+                )
+            end = _end_state(state, f"trial {record.number}")
+            if value is not None:
+                value = as_value(value, f"trial {record.number}: the value")
+            elif end is TrialState.COMPLETE and not record.pruned:
+                raise ValueError(f"trial {record.number}: a complete trial needs a value; or tell state='failed'.")
+            if end is TrialState.COMPLETE and value is not None and value != value:
+                end = TrialState.FAILED
+            return self._finish(record, end, value)
+
+    def optimize(
+        self,
+        objective: Callable[[Trial], float],
+        n_trials: int | None = None,
+        timeout: float | None = None,
+        n_jobs: int = 1,
+        executor: Any = None,
+        callbacks: Sequence[Callable[[Study, FrozenTrial], None]] = (),
+        catch: type[Exception] | tuple[type[Exception], ...] = (),
+        show_progress_bar: bool = False,
+    ) -> None:
+        """Run trials of ``objective`` until one of the limits is met, `stop` is called or the grid ends.
+
+        Args:
+            objective: Takes a `Trial`, returns its value.
+            n_trials: So many trials; None: no limit.
+            timeout: Start no trial after so many seconds; None: no limit.
+            n_jobs: Threads; -1 for one a core.
+            executor: Reserved for executors of processes and machines; not yet supported.
+            callbacks: Each is called with the study and the finished trial.
+            catch: Exceptions that make a trial FAILED and the study go on; others are raised
+                after the trial is recorded as FAILED.
+            show_progress_bar: Show one (needs tqdm).
+
+        Raises:
+            TypeError: If the objective returns something other than one number.
+            KeyboardInterrupt: On Ctrl-C; everything told is kept and no trial stays RUNNING.
+        """
+        if executor is not None:
+            raise NotImplementedError("optimize(executor=...) is not supported yet; use n_jobs for threads.")
+        self._stopped = False
+        loop.run(self, objective, n_trials, timeout, n_jobs, tuple(callbacks), catch, show_progress_bar)
+
+    def stop(self) -> None:
+        """Start no more trials; those running end as they would."""
+        self._stopped = True
+
+    def resume(self) -> None:
+        """Allow `ask` again after `stop`."""
+        self._stopped = False
+
+    def enqueue_trial(self, params: Mapping[str, Any], user_attrs: Mapping[str, Any] | None = None) -> None:
+        """Have the next trial use these parameters; those not given are proposed as usual.
+
+        Raises:
+            ValueError: If a name is not in the study's space or a value is out of its range.
+        """
+        attrs = dict(user_attrs or {})
+        check_json(attrs, "user_attrs")
+        with self._lock:
+            self._write("enqueued", -1, (*self._packed(params, "enqueue_trial"), attrs))
+
+    def add_trial(
+        self,
+        params: Mapping[str, Any],
+        value: float | None = None,
+        curve: Mapping[int, float] | None = None,
+        state: TrialState | str | None = None,
+        user_attrs: Mapping[str, Any] | None = None,
+    ) -> FrozenTrial:
+        """Add a trial that was evaluated elsewhere.
+
+        Args:
+            params: Its parameters.
+            value: Its value; needed for a COMPLETE trial.
+            curve: Step to reported value.
+            state: COMPLETE (default), PRUNED or FAILED.
+            user_attrs: JSON values to keep with it.
+
+        Raises:
+            ValueError, TypeError: As `enqueue_trial` and `tell`; nothing is added then.
+        """
+        end = _end_state(state, "add_trial")
+        if value is None and end is TrialState.COMPLETE:
+            raise ValueError("add_trial: a complete trial needs a value.")
+        value = None if value is None else as_value(value, "add_trial: value")
+        reports = [(0, int(s), as_value(v, f"add_trial: curve[{s}]")) for s, v in (curve or {}).items()]
+        check_json(attrs := dict(user_attrs or {}), "user_attrs")
+        with self._lock:
+            packed = self._packed(params, "add_trial")
+            n = self._created(takes_queued=False).number
+            self._write_all(
+                [("params", n, packed)]
+                + [("report", n, r) for r in reports]
+                + [("attr", n, kv) for kv in attrs.items()]
+                + [("finished", n, (end.name, value, time.time()))]
+            )
+            return self._history.trials[n]
+
+    def __repr__(self) -> str:
+        best = self._history.best
+        top = "" if best is None or best.value is None else f", best {best.value:.6g} at trial {best.number}"
+        return (
+            f"<Study {self.study_name!r}: {self.direction}, {self._counts()}{top}, {self.sampler!r}, {self.pruner!r}>"
+        )
+
+    def __reduce__(self) -> Any:
+        raise TypeError("A study in memory cannot be pickled to another process; use threads (n_jobs).")
+
+    # What trials and the loop use
+
+    def _write(self, kind: str, trial: int, data: Any) -> None:
+        with self._lock:
+            self._seq += 1
+            self._storage.append(self.study_name, (Event(self._worker, self._seq, kind, trial, data),))
+            self._sync()
+
+    def _write_all(self, facts: Iterable[tuple[str, int, Any]]) -> None:
+        with self._lock:
+            events = []
+            for kind, trial, data in facts:
+                self._seq += 1
+                events.append(Event(self._worker, self._seq, kind, trial, data))
+            self._storage.append(self.study_name, events)
+            self._sync()
+
+    def _sync(self) -> None:
+        events = self._storage.read(self.study_name, self._history.events)
+        if events:
+            self._history.apply(events)
+
+    def _created(self, takes_queued: bool) -> FrozenTrial:
+        self._write("created", -1, (time.time(), takes_queued))
+        return self._history.trials[self._history.newest[self._worker]]
+
+    def _finish(self, record: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
+        with self._lock:
+            if not record.finished:
+                self._write("finished", record.number, (state.name, value, time.time()))
+            return record
+
+    def _should_prune(self, record: FrozenTrial, stream: int, since: int) -> bool:
+        with self._lock:
+            self._sync()
+            if not self.pruner.prune(self._history, record, stream, since):
+                return False
+            curve = record.curves[stream]
+            self._write("pruned", record.number, (stream, curve.steps[-1]))
+            return True
+
+    def _rng(self, number: int) -> np.random.Generator:
+        return np.random.default_rng((self._history.seed, number))
+
+    def _declared(self, space: Space | Mapping[str, Any] | None) -> Space | None:
+        if space is None:
+            return self.space
+        return space if isinstance(space, Space) else Space(space)
+
+    def _record(self, trial: Trial | int) -> FrozenTrial:
+        if isinstance(trial, Trial):
+            return trial._record
+        self._sync()
+        known = self._history.trials
+        if isinstance(trial, bool) or not isinstance(trial, int | np.integer):
+            raise TypeError(f"tell: give a trial or its number, got {trial!r}.")
+        if not 0 <= trial < len(known):
+            raise ValueError(f"tell: there is no trial {trial}; the study has {len(known)} trials.")
+        return known[trial]
+
+    def _seen(self, name: str) -> Distribution | None:
+        single = self._singles.get(name)
+        return None if single is None else single.dists[0]
+
+    def _check_seen(self, name: str, dist: Distribution) -> None:
+        old = self._history.dists.get(name)
+        if old is not None and old is not dist:
+            check_same_kind(name, old, dist)
+
+    def _take(self, record: FrozenTrial, name: str, dist: Distribution, value: Any) -> Any:
+        single = self._singles.get(name)
+        if single is None or single.dists[0] != dist:
+            single = self._singles[name] = Space({name: dist})
+        self._write_params(record.number, single, {name: value})
+        return value
+
+    def _write_params(self, number: int, space: Space, params: Mapping[str, Any]) -> None:
+        self._declare(space)
+        stored = {n: space[n].pack(v) for n, v in params.items()}
+        self._write("params", number, (space.id, stored))
+
+    def _declare(self, space: Space) -> None:
+        """Write a space to the log before its first use."""
+        if space.id not in self._history.spaces:
+            self._history.spaces[space.id] = space  # the live one: it may hold what JSON cannot
+            self._write("space", -1, {"id": space.id, "space": space.to_json()})
+
+    def _packed(self, params: Mapping[str, Any], what: str) -> tuple[str | None, dict[str, Any]]:
+        """Return parameters from outside in stored form, with the id of the space they were checked by."""
+        if not isinstance(params, Mapping):
+            raise TypeError(f"{what}: params must be a dict, got {params!r}.")
+        space = self.space or self.sampler.space
+        if space is None:
+            union = self._history.union.space
+            if union is None or not set(params) <= set(union):
+                check_json(dict(params), what)
+                return None, dict(params)
+            space = union
+        checked = space.check(params, what)
+        self._declare(space)
+        return space.id, {n: space[n].pack(v) for n, v in checked.items()}
+
+    def _counts(self) -> str:
+        n = len(self._history.trials)
+        parts = [f"{c} {s.name.lower()}" for s, c in sorted(self._history.states.items()) if c]
+        return f"{n} trial{'s' * (n != 1)}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def create_study(
+    direction: str = "minimize",
+    sampler: samplers.Sampler | str | None = None,
+    pruner: pruners.Pruner | str | None = None,
+    storage: Storage | None = None,
+    study_name: str | None = None,
+    load_if_exists: bool = False,
+    seed: int | None = None,
+    space: Space | Mapping[str, Any] | None = None,
+) -> Study:
+    """Start a study.
+
+    Args:
+        direction: ``"minimize"`` or ``"maximize"``.
+        sampler: A sampler or its name (``"tpe"``, ``"random"``, ``"qmc"``); None: `TPESampler`.
+        pruner: A pruner or its name (``"halving"``, ``"median"``, ``"hyperband"``, ``"nop"``); None:
+            `SuccessiveHalvingPruner`.
+        storage: Where its log lives; None: memory.
+        study_name: Its name there; None: one is made up.
+        load_if_exists: Go on with a study of that name, whose direction must be the same.
+        seed: Of all random choices; None: a random one is drawn and kept with the study.
+        space: Parameters to search; None: the objective's ``suggest_*`` calls show them.
+
+    Raises:
+        ValueError: If the direction or a name is unknown, or the study exists.
+
+    Example:
+        >>> create_study(study_name="demo", seed=0)
+        <Study 'demo': minimize, 0 trials, TPESampler(), SuccessiveHalvingPruner()>
+    """
+    if direction not in ("minimize", "maximize"):
+        raise ValueError(f"direction must be 'minimize' or 'maximize', got {direction!r}.")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
+        raise ValueError(f"seed must be an integer of at least 0 or None, got {seed!r}.")
+    log = _storage(storage)
+    name = study_name if study_name is not None else f"study-{os.urandom(4).hex()}"
+    live = space if space is None or isinstance(space, Space) else Space(space)
+    header = {
+        "name": name,
+        "direction": direction,
+        "seed": int(seed) if seed is not None else int.from_bytes(os.urandom(6), "big"),
+        "schema": SCHEMA,
+        "min_reader": MIN_READER,
+        "space": None if live is None else live.to_json(),
+    }
+    try:
+        log.create(name, [Event(os.urandom(8).hex(), 0, "study", -1, header)])
+    except StudyExists:
+        if not load_if_exists:
+            raise
+    study = Study(name, log, samplers.from_name(sampler), pruners.from_name(pruner), live)
+    if study.direction != direction:
+        raise ValueError(f"Study {name!r} exists and its direction is {study.direction!r}, not {direction!r}.")
+    return study
+
+
+def load_study(
+    study_name: str,
+    storage: Storage,
+    sampler: samplers.Sampler | str | None = None,
+    pruner: pruners.Pruner | str | None = None,
+) -> Study:
+    """Return the study of that name in ``storage``.
+
+    Raises:
+        StudyNotFound: If there is none.
+    """
+    return Study(study_name, _storage(storage), samplers.from_name(sampler), pruners.from_name(pruner))
+
+
+def delete_study(study_name: str, storage: Storage) -> None:
+    """Remove a study and all its trials, or raise `StudyNotFound`."""
+    _storage(storage).delete(study_name)
+
+
+def get_all_study_names(storage: Storage) -> list[str]:
+    """Return the names of the studies in ``storage``."""
+    return _storage(storage).names()
+
+
+def _storage(storage: Storage | None) -> Storage:
+    if storage is None:
+        return MemoryStorage()
+    if isinstance(storage, Storage):
+        return storage
+    raise TypeError(f"storage must be a Storage (MemoryStorage) or None, got {storage!r}; files and URLs come later.")
+
+
+def _end_state(state: TrialState | str | None, what: str) -> TrialState:
+    if state is None:
+        return TrialState.COMPLETE
+    names = ("COMPLETE", "PRUNED", "FAILED")
+    name = state.name if isinstance(state, TrialState) else str(state).upper()
+    if name not in names:
+        raise ValueError(f"{what}: state must be one of {list(names)}, got {state!r}.")
+    return TrialState[name]

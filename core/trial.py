@@ -1,0 +1,324 @@
+"""Trials: what is known of one evaluation, and the handle that a training loop holds."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .events import check_json
+from .space import Categorical, Distribution, Float, Int
+
+if TYPE_CHECKING:
+    from .study import Study
+
+
+class TrialState(enum.IntEnum):
+    """The states of a trial."""
+
+    RUNNING = 0
+    COMPLETE = 1
+    PRUNED = 2
+    FAILED = 3
+    LOST = 4
+
+
+class TrialPruned(Exception):
+    """Raised in an objective to end a trial that its pruner, or the user, gave up."""
+
+
+class TrialLost(RuntimeError):
+    """Raised in a worker whose trial was given back because the worker was thought dead."""
+
+
+class Curve:
+    """The reports of one stream of a trial, in order of arrival."""
+
+    __slots__ = ("bests", "seen", "steps", "top", "values")
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.values: list[float] = []
+        self.seen: set[int] = set()
+        #: Lowest loss up to each report; NaN counts as +inf.
+        self.bests: list[float] = []
+        #: Largest step so far, -1 before any.
+        self.top = -1
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __repr__(self) -> str:
+        return f"Curve({dict(zip(self.steps, self.values, strict=True))})"
+
+
+class FrozenTrial:
+    """What the study knows of one trial; read it, do not change it.
+
+    Attributes:
+        number: Trials are numbered 0, 1, ... in the order in which they were asked for.
+        state: A `TrialState`.
+        value: The told value, None while there is none.
+        params: Parameter name to value.
+        distributions: Parameter name to distribution.
+        curves: Stream to `Curve` of reports.
+        pruned: Whether the pruner has said stop.
+        user_attrs: What `Trial.set_user_attr` was given.
+        datetime_start, datetime_complete: Local time.
+    """
+
+    __slots__ = (
+        "_finish", "_start", "curves", "distributions", "last", "number", "params", "pruned", "queued", "reports",
+        "state", "user_attrs", "value", "worker",
+    )  # fmt: skip
+
+    def __init__(self, number: int, worker: str, start: float) -> None:
+        self.number = number
+        self.worker = worker
+        self.state = TrialState.RUNNING
+        self.value: float | None = None
+        self.params: dict[str, Any] = {}
+        self.distributions: dict[str, Distribution] = {}
+        self.curves: dict[int, Curve] = {}
+        self.pruned = False
+        self.user_attrs: dict[str, Any] = {}
+        #: Enqueued parameters this trial was started with.
+        self.queued: dict[str, Any] | None = None
+        #: Number of reports over all streams, and the last one as (stream, step, value).
+        self.reports = 0
+        self.last: tuple[int, int, float] | None = None
+        self._start = start
+        self._finish: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial has ended, in whatever state."""
+        return self.state is not TrialState.RUNNING
+
+    @property
+    def curve(self) -> dict[int, float]:
+        """Step to reported value of the first stream, in order of arrival."""
+        c = self.curves[min(self.curves)] if self.curves else Curve()
+        return dict(zip(c.steps, c.values, strict=True))
+
+    @property
+    def datetime_start(self) -> datetime.datetime:
+        """When the trial was asked for."""
+        return datetime.datetime.fromtimestamp(self._start)
+
+    @property
+    def datetime_complete(self) -> datetime.datetime | None:
+        """When the trial ended, None while it runs."""
+        return None if self._finish is None else datetime.datetime.fromtimestamp(self._finish)
+
+    @property
+    def duration(self) -> datetime.timedelta | None:
+        """Wall time from ask to tell, None while it runs."""
+        return None if self._finish is None else datetime.timedelta(seconds=self._finish - self._start)
+
+    def __repr__(self) -> str:
+        value = "" if self.value is None else f", value={self.value:.6g}"
+        return f"FrozenTrial(number={self.number}, {self.state.name}{value}, params={self.params})"
+
+
+class Trial:
+    """A running trial: takes parameters, reports values, asks whether to go on.
+
+    Got from `Study.ask` or as the argument of an objective. A copy (``copy``, ``deepcopy``,
+    ``sklearn.clone``) is another handle on the same trial of the same study.
+
+    Example:
+        >>> import inloop
+        >>> study = inloop.create_study(seed=1)
+        >>> trial = study.ask()
+        >>> x = trial.suggest_float("x", 0, 1)
+        >>> trial.report(x, step=0)
+        >>> trial.should_prune()
+        False
+        >>> study.tell(trial, x).state.name
+        'COMPLETE'
+    """
+
+    def __init__(self, study: Study, record: FrozenTrial, proposal: dict[str, Any], rng: np.random.Generator | None):
+        self.study = study
+        self._record = record
+        self._proposal = proposal
+        self._rng = rng
+        self._asked: dict[int, int] = {}  # stream -> number of its reports that should_prune has seen
+
+    @property
+    def number(self) -> int:
+        """The trial's number."""
+        return self._record.number
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters taken so far."""
+        return dict(self._record.params)
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """What `set_user_attr` was given."""
+        return dict(self._record.user_attrs)
+
+    @property
+    def state(self) -> TrialState:
+        """The trial's state."""
+        return self._record.state
+
+    @property
+    def pruned(self) -> bool:
+        """Whether the pruner has said stop; once True, the study records PRUNED."""
+        return self._record.pruned or self._record.state is TrialState.PRUNED
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Return a value of the parameter ``name`` between ``low`` and ``high``, see `Float`."""
+        seen = self.study._seen(name)
+        if type(seen) is Float and (seen.low, seen.high, seen.step, seen.log) == (low, high, step, log):
+            return float(self._suggest(name, seen))
+        return float(self._suggest(name, Float(low, high, log=log, step=step)))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Return a value of the parameter ``name`` between ``low`` and ``high``, see `Int`."""
+        return int(self._suggest(name, Int(low, high, log=log, step=step)))
+
+    def suggest_categorical(self, name: str, choices: Iterable[Any]) -> Any:
+        """Return one of ``choices`` for the parameter ``name``, see `Categorical`."""
+        return self._suggest(name, Categorical(choices))
+
+    def report(self, value: float, step: int, stream: int = 0) -> None:
+        """Tell how well the trial does at ``step``.
+
+        Args:
+            value: The value of the objective so far, in the study's direction. NaN and the
+                infinities are kept as data; NaN compares as worse than every number.
+            step: Epoch, round, ...: an integer of at least 0. Of two reports of a step the first counts.
+            stream: Which of several parallel curves of the trial this is (a fold, a rank); a step is
+                compared only with the same stream and step of other trials.
+
+        Raises:
+            TypeError: If ``value`` is no number, or ``step`` or ``stream`` no integer.
+            ValueError: If ``step`` or ``stream`` is negative, or the trial has ended.
+            TrialLost: If the trial was given back.
+        """
+        if type(value) is not float:
+            value = as_value(value, f"trial {self.number}: a reported value")
+        if type(step) is not int or type(stream) is not int or step < 0 or stream < 0:
+            step, stream = _whole("step", step), _whole("stream", stream)
+        record = self._record
+        if record.state is not TrialState.RUNNING:
+            self._refuse("takes no more reports")
+        curve = record.curves.get(stream)
+        if curve is not None and step in curve.seen:
+            where = f" of stream {stream}" if stream else ""
+            warnings.warn(
+                f"trial {self.number}: step {step}{where} was reported before; the first report counts.", stacklevel=2
+            )
+            return
+        self.study._write("report", record.number, (stream, step, value))
+
+    def should_prune(self) -> bool:
+        """Ask the pruner about the last report.
+
+        Returns:
+            True if the trial should end: the decision is kept, and the study will record PRUNED.
+        """
+        record = self._record
+        if record.state is not TrialState.RUNNING:
+            if record.state is TrialState.LOST:
+                self._refuse("is not yours any more")
+            return True
+        if record.pruned:
+            return True
+        if record.last is None:
+            return False
+        stream = record.last[0]
+        since = self._asked.get(stream, 0)
+        self._asked[stream] = len(record.curves[stream])
+        return self.study._should_prune(record, stream, since)
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Keep a JSON value with the trial.
+
+        Raises:
+            TypeError: If ``value`` is not JSON; the message names the place.
+        """
+        check_json(value, f"user_attrs[{key!r}]")
+        if self._record.finished:
+            self._refuse("takes no more attributes")
+        self.study._write("attr", self.number, (key, value))
+
+    def _suggest(self, name: str, dist: Distribution) -> Any:
+        """Return the value of ``name``: taken before, enqueued, proposed, or sampled alone."""
+        record = self._record
+        if name in record.params:
+            value = record.params[name]
+            if not dist.contains(value):
+                raise ValueError(f"trial {self.number}: {name}={value!r} was taken before and lies outside {dist!r}.")
+            return value
+        if record.finished:
+            self._refuse("takes no more parameters")
+        self.study._check_seen(name, dist)
+        if record.queued is not None and name in record.queued:
+            value = record.queued[name]
+            if dist.contains(value):
+                return self.study._take(record, name, dist, dist.cast(value))
+            warnings.warn(
+                f"trial {self.number}: the enqueued {name}={value!r} lies outside {dist!r}; it is sampled.",
+                stacklevel=4,
+            )
+        if name in self._proposal and dist.contains(self._proposal[name]):
+            return self.study._take(record, name, dist, dist.cast(self._proposal[name]))
+        if self._rng is None:
+            self._rng = self.study._rng(self.number)
+        return self.study._take(record, name, dist, dist.from_unit(self._rng.random()))
+
+    def _refuse(self, what: str) -> None:
+        if self.state is TrialState.LOST:
+            raise TrialLost(f"trial {self.number} was given back because its worker was not heard of; it {what}.")
+        raise ValueError(f"trial {self.number} is {self.state.name}; it {what}.")
+
+    def __copy__(self) -> Trial:
+        return Trial(self.study, self._record, self._proposal, self._rng)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Trial:
+        return self.__copy__()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"trial {self.number} belongs to a study in this process's memory and cannot be pickled to another one; "
+            "use threads (n_jobs) instead of processes."
+        )
+
+    def __repr__(self) -> str:
+        return f"Trial(number={self.number}, {self.state.name}, params={self._record.params})"
+
+
+def as_value(value: Any, what: str) -> float:
+    """Return ``value`` as a float or say that it is not a number.
+
+    Raises:
+        TypeError: If it is None, text, or has no single float value.
+    """
+    if not isinstance(value, str | bytes | bool) and value is not None:
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            pass
+    elif isinstance(value, bool):
+        return float(value)
+    raise TypeError(f"{what} must be one number, got {value!r} of type {type(value).__name__}.")
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"report: {name} must be an integer, got {value!r} of type {type(value).__name__}.")
+    if value < 0:
+        raise ValueError(f"report: {name} must be at least 0, got {value!r}.")
+    return int(value)

@@ -1,0 +1,135 @@
+"""The space that a define-by-run objective shows bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .space import Categorical, Distribution, Float, Int, Space
+
+_MAX_PATTERNS = 256  # more combinations of suggested names than this: conditions are not looked for
+_MAX_LEVELS = 64  # a parent has at most so many levels
+
+
+class Union:
+    """Learns which parameters there are, their ranges, and on which choice each depends.
+
+    A parameter that some trials suggest and others do not is taken to be switched on by the levels of one
+    other parameter, if the trials seen so far agree with that; else it counts as always active.
+
+    Example:
+        >>> u = Union()
+        >>> model, depth = Categorical(["tree", "linear"]), Int(1, 9)
+        >>> u.learn({"model": "tree", "depth": 3}, {"model": model, "depth": depth})
+        >>> u.learn({"model": "linear"}, {"model": model})
+        >>> u.space.when
+        {'depth': {'model': ('tree',)}}
+    """
+
+    def __init__(self) -> None:
+        self.dists: dict[str, Distribution] = {}
+        # names suggested together -> parameter with countable levels -> levels seen
+        self._patterns: dict[frozenset[str], dict[str, set[int]]] = {}
+        self._stale = True
+        self._space: Space | None = None
+
+    def see(self, name: str, dist: Distribution) -> None:
+        """Take note of a parameter; two ranges of one name become their envelope."""
+        old = self.dists.get(name)
+        if old is dist or old == dist:
+            return
+        self.dists[name] = dist if old is None else _envelope(old, dist)
+        self._stale = True
+
+    def learn(self, params: Mapping[str, Any], dists: Mapping[str, Distribution]) -> None:
+        """Take note of which parameters a whole trial suggested, and with which parents."""
+        for n, d in dists.items():
+            self.see(n, d)
+        names = frozenset(params)
+        pattern = self._patterns.get(names)
+        if pattern is None:
+            if len(self._patterns) >= _MAX_PATTERNS:
+                return
+            pattern = self._patterns[names] = {}
+            self._stale = True
+        for n, v in params.items():
+            level = self._level(n, v)
+            if level is None:
+                continue
+            seen = pattern.setdefault(n, set())
+            if level not in seen:
+                seen.add(level)
+                self._stale = True
+
+    @property
+    def space(self) -> Space | None:
+        """The joint space of all that was seen, None before the first parameter."""
+        if self._stale and self.dists:
+            new = Space(self.dists, self._when() if len(self._patterns) > 1 else None)
+            # the same object for an equal space: samplers keep their columns by it
+            self._space = self._space if self._space == new else new
+            self._stale = False
+        return self._space
+
+    def _level(self, name: str, value: Any) -> int | None:
+        d = self.dists.get(name)
+        if isinstance(d, Categorical) and d.levels <= _MAX_LEVELS:
+            return d.index(value)
+        if isinstance(d, Int) and d.levels <= _MAX_LEVELS:
+            return (int(value) - d.low) // d.step
+        return None
+
+    def _when(self) -> dict[str, dict[str, list[Any]]]:
+        names = set().union(*self._patterns)
+        partial = [n for n in self.dists if n in names and not all(n in p for p in self._patterns)]
+        out = {}
+        for child in partial:
+            best: tuple[int, str, list[Any]] | None = None
+            for parent, d in self.dists.items():
+                levels = self._switch(child, parent, d)
+                if levels and (best is None or len(levels) < best[0]):
+                    best = (len(levels), parent, levels)
+            if best is not None:
+                out[child] = {best[1]: best[2]}
+        return out
+
+    def _switch(self, child: str, parent: str, dist: Distribution) -> list[Any] | None:
+        """Return the parent's values that switch the child on, None if it does not decide."""
+        on: set[int] = set()
+        off: set[int] = set()
+        for names, seen in self._patterns.items():
+            if child in names and parent not in names:
+                return None
+            if parent in names:
+                (on if child in names else off).update(seen.get(parent, ()))
+        if not on or not off or on & off:
+            return None
+        if isinstance(dist, Categorical):
+            return [dist.choices[i] for i in sorted(on)]
+        assert isinstance(dist, Int)
+        if max(off) < min(on):  # a loop over range(n): more levels switch more on
+            on.update(range(min(on), dist.levels))
+        return [dist.low + i * dist.step for i in sorted(on)]
+
+
+def check_same_kind(name: str, old: Distribution, new: Distribution) -> None:
+    """Refuse a parameter that changes what it is from one trial to the next.
+
+    Raises:
+        ValueError: If its type, its choices or ``log`` differ; ranges may differ.
+    """
+    if type(old) is not type(new):
+        raise ValueError(f"{name}: was {old!r} in an earlier trial and is {new!r} now; use two names.")
+    if isinstance(old, Categorical) and old != new:
+        raise ValueError(f"{name}: the choices changed from {old!r} to {new!r}; use two names.")
+    if isinstance(old, Float | Int) and isinstance(new, Float | Int) and old.log != new.log:
+        raise ValueError(f"{name}: log changed from {old.log} to {new.log}; use two names.")
+
+
+def _envelope(old: Distribution, new: Distribution) -> Distribution:
+    if isinstance(old, Int) and isinstance(new, Int):
+        step = old.step if old.step == new.step and not (old.low - new.low) % old.step else 1
+        return Int(min(old.low, new.low), max(old.high, new.high), new.log, step)
+    if isinstance(old, Float) and isinstance(new, Float):
+        return Float(min(old.low, new.low), max(old.high, new.high), new.log)
+    return new
