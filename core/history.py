@@ -144,13 +144,13 @@ class History:
 
     def apply(self, events: Iterable[Event]) -> None:
         """Fold the next events of the log in."""
+        folds = self._fold
         for e in events:
             self.events += 1
-            fold = self._fold.get(e.kind)
-            if fold is None:
-                self.unknown[e.kind] += 1
+            if e[2] in folds:
+                folds[e[2]](e)
             else:
-                fold(e)
+                self.unknown[e.kind] += 1
 
     # Questions of samplers
 

@@ -129,6 +129,8 @@ class Float(_StoredAsIs):
                 return self.high
             # 12 digits past the step's own: 0.1 * 3 is meant to be 0.3
             return self.low if not self.step or k == 0 else _tidy(self.low + k * self.step, self.step)
+        if u >= 1.0:
+            return self.high  # which exp(log(high)) need not be
         v = self._a + u * (self._b - self._a)
         return min(max(math.exp(v) if self.log else v, self.low), self.high)
 

@@ -1,0 +1,247 @@
+"""Laws of parameters and spaces."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from inloop import Categorical, Float, Int, Space
+from inloop.space import Quantile, Sampled, as_distribution
+from scipy import stats
+
+CHOICES = [None, True, 1, "1", 1.5, (1, 2), [1, 2], {"a": 1}, np.arange(3), np.arange(4), object(), float("nan")]
+
+DISTS = {
+    "float": Float(-3.0, 7.5),
+    "float tiny": Float(1e-300, 1e-299),
+    "float wide": Float(-1e300, 7e299),
+    "float log": Float(1e-8, 1e3, log=True),
+    "float step": Float(0.1, 0.7, step=0.1),
+    "float one": Float(2.0, 2.0),
+    "float log one": Float(2.0, 2.0, log=True),
+    "int": Int(-5, 9),
+    "int step": Int(-4, 20, step=3),
+    "int log": Int(1, 1000, log=True),
+    "int huge": Int(-(2**53), 2**53),
+    "int log huge": Int(1, 2**50, log=True),
+    "int one": Int(3, 3),
+    "int log one": Int(3, 3, log=True),
+    "categorical": Categorical(CHOICES),
+    "categorical one": Categorical([None]),
+    "norm": as_distribution(stats.norm(3, 2)),
+    "truncnorm": as_distribution(stats.truncnorm(-1, 2, loc=1)),
+    "poisson": as_distribution(stats.poisson(4)),
+    "gamma": as_distribution(stats.gamma(2)),
+    "shifted loguniform": as_distribution(stats.loguniform(1, 10, loc=5)),
+}
+
+
+@pytest.mark.parametrize("name", DISTS)
+def test_round_trip(name):
+    d = DISTS[name]
+    exact = d.levels is not None
+    for u in [0.0, 1.0, 0.5, *np.random.default_rng(0).random(300).tolist()]:
+        v = d.from_unit(u)
+        assert d.contains(v)
+        assert 0 <= d.to_unit(v) <= 1
+        again = d.from_unit(d.to_unit(v))
+        if exact:
+            assert again is v or again == v
+        else:
+            tolerance = 1e-12 * (d.high - d.low) if isinstance(d, Float) and not d.log else 1e-9 * abs(v) + 1e-12
+            assert abs(again - v) <= tolerance
+            assert abs(d.to_unit(again) - d.to_unit(v)) <= 1e-12
+        if not isinstance(d, Quantile):
+            assert d.unpack(json.loads(json.dumps(d.pack(v)))) is v or d.unpack(d.pack(v)) == v
+
+
+@pytest.mark.parametrize("name", [n for n, d in DISTS.items() if isinstance(d, Float)])
+def test_float_bounds_are_exact(name):
+    d = DISTS[name]
+    assert (d.from_unit(0.0), d.from_unit(1.0)) == (d.low, d.high)
+    assert d.from_unit(d.to_unit(d.low)) == d.low
+    assert d.from_unit(d.to_unit(d.high)) == d.high
+
+
+@pytest.mark.parametrize("d", [Int(-2, 5), Int(0, 12, step=4), Float(0, 1, step=0.25), Categorical(["a", "b"])])
+def test_levels_own_equal_cells(d):
+    grid = (np.arange(1000 * d.levels) + 0.5) / (1000 * d.levels)
+    values = [str(d.from_unit(u)) for u in grid]
+    assert {values.count(v) for v in set(values)} == {1000}
+
+
+def test_log_int_cells_follow_the_logarithm():
+    d = Int(1, 4, log=True)
+    share = np.array([d.from_unit(u) for u in (np.arange(100_000) + 0.5) / 100_000])
+    for k in range(1, 5):
+        expected = math.log((k + 0.5) / (k - 0.5)) / math.log(4.5 / 0.5)
+        assert np.mean(share == k) == pytest.approx(expected, abs=1e-4)
+
+
+def test_steps_are_the_decimals_meant():
+    d = Float(0.1, 0.7, step=0.1)
+    assert [d.from_unit((k + 0.5) / 7) for k in range(7)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+
+
+def test_choices_are_told_apart_by_type_and_content():
+    d = Categorical(CHOICES)
+    assert [d.index(c) for c in CHOICES] == list(range(len(CHOICES)))
+    assert d.index(np.arange(4)) == 9
+    assert d.index([1, 2]) == 6
+    assert d.index(1.0) == 2
+    with pytest.raises(ValueError, match="not one of the choices"):
+        d.index("absent")
+
+
+BAD = [
+    (lambda: Float(1, 0), ValueError, "low must not exceed high"),
+    (lambda: Float(0, 1, log=True), ValueError, "low must be positive"),
+    (lambda: Float(-1, 1, log=True), ValueError, "low=-1"),
+    (lambda: Float(0, math.inf), ValueError, "high must be a finite"),
+    (lambda: Float(math.nan, 1), ValueError, "low must be a finite"),
+    (lambda: Float("a", 1), TypeError, "low must be a number"),
+    (lambda: Float("0", 1), ValueError, "low must be a finite number, got '0'"),
+    (lambda: Float(None, 1), TypeError, "low must be a number"),
+    (lambda: Float(0, 1, step=0.3), ValueError, "step=0.3 does not divide.*high=0.8999.*or high=1.2"),
+    (lambda: Float(0, 1, step=0), ValueError, "step must be positive"),
+    (lambda: Float(1, 2, log=True, step=0.5), ValueError, "exclude each other"),
+    (lambda: Float(-1.7e308, 1.7e308), ValueError, "high - low must be finite"),
+    (lambda: Int(5, 1), ValueError, "low must not exceed high"),
+    (lambda: Int(0, 5, log=True), ValueError, "at least 1 with log"),
+    (lambda: Int(0.5, 5), TypeError, "low must be an integer, got 0.5"),
+    (lambda: Int(0, 5, step=2), ValueError, "use high=4 or high=6"),
+    (lambda: Int(0, 5, step=0), ValueError, "step must be at least 1"),
+    (lambda: Int(1, 5, log=True, step=2), ValueError, "exclude each other"),
+    (lambda: Int(0, 2**60), ValueError, "2\\*\\*53"),
+    (lambda: Categorical([]), ValueError, "choices is empty"),
+    (lambda: Categorical("abc"), TypeError, "list of values"),
+    (lambda: Categorical(3), TypeError, "list of values"),
+    (lambda: Space({}), ValueError, "at least one"),
+    (lambda: Space([1]), TypeError, "dict"),
+    (lambda: Space({1: Int(0, 1)}), TypeError, "names must be strings"),
+    (lambda: Space({"x": (0, 1)}), TypeError, "x: .*tuple is ambiguous"),
+    (lambda: Space({"x": 3}), TypeError, "x: expected Float"),
+    (lambda: Space({"x": Int(0, 1)}, when={"y": {"x": [1]}}), ValueError, "unknown parameter 'y'"),
+    (lambda: Space({"x": Int(0, 1)}, when={"x": {"y": [1]}}), ValueError, "unknown parameter 'y'"),
+    (lambda: Space({"x": Int(0, 1), "y": Int(0, 1)}, when={"y": {"x": [2]}}), ValueError, "never has the value"),
+    (lambda: Space({"x": Int(0, 1), "y": Int(0, 1)}, when={"y": {"x": []}}), ValueError, "never has the value"),
+    (lambda: Space({"x": Int(0, 1), "y": Int(0, 1)}, when={"y": {}}), ValueError, "condition of 'y' is empty"),
+    (lambda: Space({"x": Int(0, 1), "y": Int(0, 1)}, when={"y": {"x": 1}}), TypeError, "as a list"),
+    (lambda: Space({"x": Float(0, 1), "y": Int(0, 1)}, when={"y": {"x": [1]}}), ValueError, "countable levels"),
+    (
+        lambda: Space({"x": Int(0, 1), "y": Int(0, 1)}, when={"y": {"x": [1]}, "x": {"y": [1]}}),
+        ValueError,
+        "form a cycle",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "text"), BAD)
+def test_bad_input_is_named(make, error, text):
+    with pytest.raises(error, match=text):
+        make()
+
+
+COERCED = [
+    (stats.uniform(2, 3), Float(2, 5)),
+    (stats.loguniform(1e-3, 10), Float(1e-3, 10, log=True)),
+    (stats.reciprocal(1, 10), Float(1, 10, log=True)),
+    (stats.randint(1, 5), Int(1, 4)),
+    (stats.randint(1, 5, loc=2), Int(3, 6)),
+    ([1, 2], Categorical([1, 2])),
+    (np.array([1, 2]), Categorical([1, 2])),
+    (range(3), Categorical([0, 1, 2])),
+    (Float(0, 1), Float(0, 1)),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), COERCED)
+def test_coercion(given, expected):
+    assert as_distribution(given) == expected
+
+
+@pytest.mark.parametrize("frozen", [stats.norm(3, 2), stats.truncnorm(-1, 2), stats.poisson(4), stats.beta(2, 3)])
+def test_other_frozen_distributions_keep_their_law(frozen):
+    d = as_distribution(frozen)
+    u = (np.arange(2000) + 0.5) / 2000
+    values = np.array([d.from_unit(x) for x in u])
+    assert np.mean(values) == pytest.approx(frozen.mean(), abs=0.02 * frozen.std())
+    assert np.std(values) == pytest.approx(frozen.std(), rel=0.03)
+
+
+def test_rvs_only_objects_are_sampled_and_not_modelled():
+    class Odd:
+        def rvs(self, random_state=None):
+            return 2 * int(np.random.default_rng(random_state).integers(10)) + 1
+
+    d = as_distribution(Odd())
+    assert isinstance(d, Sampled)
+    draws = [d.from_unit(u) for u in np.random.default_rng(0).random(200)]
+    assert set(draws) == set(range(1, 20, 2))
+    assert math.isnan(d.to_unit(draws[0]))
+    assert d.from_unit(0.25) == d.from_unit(0.25)
+
+
+NESTED = Space(
+    {
+        "lr": Float(1e-4, 1, log=True),
+        "momentum": Float(0, 1),
+        "opt": ["sgd", "adam"],
+        "nesterov": [True, False],
+        "layers": Int(1, 3),
+        "units2": Int(4, 64, log=True),
+    },
+    when={
+        "nesterov": {"units2": range(40, 65), "opt": ["sgd"]},
+        "momentum": {"opt": ["sgd"]},
+        "units2": {"layers": [2, 3]},
+    },
+)
+
+
+def test_conditions_agree_between_rows_and_arrays():
+    units = np.random.default_rng(1).random((500, len(NESTED)))
+    mask = NESTED.active_mask(units)
+    for u, m in zip(units, mask, strict=True):
+        params = NESTED.decode(u)
+        assert [n for n, a in zip(NESTED.names, m, strict=True) if a] == list(params) == NESTED.active(params)
+        assert ("momentum" in params) == (params["opt"] == "sgd")
+        assert ("nesterov" in params) == (params["opt"] == "sgd" and params.get("units2", 0) >= 40)
+        assert np.array_equal(np.isnan(NESTED.encode(params)), ~m)
+    assert mask.any(axis=0).all()
+
+
+def test_snap_goes_where_decode_and_encode_go():
+    space = Space({n.replace(" ", "_"): d for n, d in DISTS.items() if not isinstance(d, Quantile)})
+    units = np.random.default_rng(2).random((200, len(space)))
+    snapped = space.snap(units)
+    again = np.array([space.encode(space.decode(u)) for u in units])
+    assert np.allclose(snapped, again, atol=1e-9)
+    assert np.allclose(space.snap(snapped), snapped, atol=1e-12)
+
+
+def test_space_json_round_trip():
+    space = Space(
+        {"a": ["x", None, 2], "f": Float(1e-3, 1, log=True), "k": Int(1, 9, step=2), "s": Float(0, 1, step=0.5)},
+        when={"f": {"a": ["x", 2]}, "s": {"k": [3, 5]}},
+    )
+    again = Space.from_json(json.loads(json.dumps(space.to_json())))
+    assert again == space
+    assert again.id == space.id
+    assert Space({"a": ["x"]}).id != space.id
+    with pytest.raises(ValueError, match="give the same space again"):
+        Space.from_json(Space({"o": [object(), 1]}).to_json())
+
+
+def test_encode_marks_what_it_cannot_place():
+    space = Space({"x": Float(0, 1), "c": ["a", "b"]})
+    assert np.isnan(space.encode({"x": 2.0, "c": "z", "other": 1})).tolist() == [True, True]
+    with pytest.raises(ValueError, match="unknown parameter 'other'"):
+        space.check({"other": 1})
+    with pytest.raises(ValueError, match=r"x=2.0 lies outside Float"):
+        space.check({"x": 2.0})
+
+
+def test_size():
+    assert Space({"a": Int(1, 3), "b": ["x", "y"], "c": Float(0, 1, step=0.25)}).size == 30
+    assert Space({"a": Int(1, 3), "b": Float(0, 1)}).size is None
