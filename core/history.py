@@ -103,6 +103,7 @@ class History:
         running: Numbers of the running trials, in order.
         ranking: Finished trials (not LOST) from best to worst: complete ones by loss; then pruned ones,
             those with more reports first, by the loss last reported; then failed ones.
+        told: Numbers of the finished trials (not LOST) in the order in which they ended.
         best: The complete trial with the best value, the first of equals; None before any.
         longest: Largest step that a complete trial reported, -1 before any.
         unknown: Count of events by kind that this version does not know.
@@ -116,6 +117,7 @@ class History:
         self.states: Counter[TrialState] = Counter()
         self.running: dict[int, None] = {}
         self.ranking = Ranking()
+        self.told: list[int] = []
         self.best: FrozenTrial | None = None
         self.longest = -1
         self._union = Union()
@@ -297,6 +299,7 @@ class History:
         if state in (TrialState.COMPLETE, TrialState.PRUNED):
             self._untaught.append(trial)
         if state is not TrialState.LOST:
+            self.told.append(trial.number)
             self.ranking.add(trial.number, self._loss(trial), _tier(trial))
 
     def _complete(self, trial: FrozenTrial) -> None:
