@@ -1,0 +1,155 @@
+"""Laws of events, the ranking and the fold."""
+
+import math
+import random
+
+import inloop
+import numpy as np
+import pytest
+from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState
+from inloop.events import Event, check_json, from_json, to_json
+from inloop.history import History, Rungs
+from inloop.pruners import SuccessiveHalvingPruner
+from inloop.ranking import Ranking
+from inloop.samplers import RandomSampler
+
+
+def noisy(trial):
+    """An objective with every kind of end."""
+    kind = trial.suggest_categorical("kind", ["a", "b", None])
+    x = trial.suggest_float("x", 0, 1)
+    if kind == "b":
+        x += trial.suggest_int("k", 1, 9, log=True)
+    for step in range(12):
+        trial.report(float("nan") if step == 5 and trial.number % 4 == 0 else x + step, step, stream=trial.number % 2)
+        if trial.should_prune():
+            raise TrialPruned
+    trial.set_user_attr("odd", [float("inf"), {"nested": "ü"}])
+    if trial.number % 9 == 8:
+        raise RuntimeError("failed")
+    return float("inf") if trial.number % 11 == 10 else x
+
+
+@pytest.fixture
+def log():
+    storage = inloop.MemoryStorage()
+    study = inloop.create_study(
+        "maximize", RandomSampler(), SuccessiveHalvingPruner(min_resource=2), storage, "s", seed=1
+    )
+    study.enqueue_trial({"kind": None, "x": 0.5})
+    study.optimize(noisy, n_trials=60, catch=RuntimeError)
+    study.ask().suggest_float("x", 0, 1)
+    study.set_user_attr("done", True)
+    return storage.read("s", 0)
+
+
+def state_of(history):
+    return repr(
+        [
+            (t.number, t.state, t.value, t.params, t.distributions, t.curves, t.pruned, t.user_attrs, t.queued)
+            for t in history.trials
+        ]
+    ) + repr((history.states, list(history.running), history.best, history.longest, history.user_attrs))
+
+
+def test_json_replay_gives_the_same_history(log):
+    live, replayed = History(), History()
+    live.apply(log)
+    replayed.apply(from_json(to_json(e)) for e in log)
+    assert state_of(live) == state_of(replayed)
+    ranks = np.arange(len(live.ranking))
+    assert live.ranking.rows(ranks).tolist() == replayed.ranking.rows(ranks).tolist()
+
+
+def test_the_fold_does_not_depend_on_how_the_log_is_cut(log):
+    whole, pieces = History(), History()
+    whole.apply(log)
+    rng = random.Random(0)
+    at = 0
+    space = Space({"x": Float(0, 1), "kind": Categorical(["a", "b", None]), "k": Int(1, 9, log=True)})
+    while at < len(log):
+        n = rng.randrange(1, 30)
+        pieces.apply(log[at : at + n])
+        at += n
+        # questions in between build the lazy parts early
+        _ = pieces.finals(0, 3), pieces.rungs(0, Rungs((2, 6))), pieces.union.space, pieces.encoded(space).units
+    assert state_of(whole) == state_of(pieces)
+    assert np.array_equal(whole.encoded(space).units, pieces.encoded(space).units, equal_nan=True)
+    assert whole.union.space == pieces.union.space
+    for step in range(12):
+        a, b = whole.finals(0, step), pieces.finals(0, step)
+        assert [a.kth(k) for k in range(len(a))] == [b.kth(k) for k in range(len(b))]
+    assert whole.rungs(0, Rungs((2, 6))).reached == pieces.rungs(0, Rungs((2, 6))).reached
+
+
+def test_events_are_json_with_unique_ids(log):
+    assert len({e.uid for e in log}) == len(log)
+    for e in log:
+        assert "NaN" not in to_json(e)
+        assert "Infinity" not in to_json(e)
+        check_json(e.data)
+
+
+def test_unknown_kinds_are_counted_and_passed_over(log):
+    plain, mixed = History(), History()
+    plain.apply(log)
+    strange = [Event("w", k, "from-the-future", k % 7 - 1, {"x": k}) for k in range(len(log))]
+    mixed.apply(e for pair in zip(log, strange, strict=True) for e in pair)
+    assert mixed.unknown == {"from-the-future": len(log)}
+    assert state_of(plain) == state_of(mixed)
+
+
+def test_first_report_and_first_finish_count():
+    h = History()
+    h.apply(
+        [
+            Event("w", 0, "study", -1, {"direction": "minimize", "seed": 0}),
+            Event("w", 1, "created", -1, (0.0, True)),
+            Event("w", 2, "report", 0, (0, 3, 1.0)),
+            Event("v", 1, "report", 0, (0, 3, 9.0)),
+            Event("v", 2, "finished", 0, ("COMPLETE", 2.0, 1.0)),
+            Event("w", 3, "finished", 0, ("FAILED", None, 2.0)),
+        ]
+    )
+    assert h.trials[0].curve == {3: 1.0}
+    assert (h.trials[0].state, h.trials[0].value) == (TrialState.COMPLETE, 2.0)
+    assert h.states == {TrialState.RUNNING: 0, TrialState.COMPLETE: 1}
+
+
+def test_ranking_is_a_sorted_list():
+    rng = random.Random(0)
+    ranking, plain = Ranking(), []
+    for row in range(4000):
+        tier = rng.choice([0.0, 1.5, 3.0])
+        loss = rng.choice([rng.random(), round(rng.random(), 1), math.inf, -math.inf, math.nan])
+        ranking.add(row, loss, tier)
+        plain.append((tier, math.inf if loss != loss else loss, row))
+        if row % 41 == 0:
+            plain.sort()
+            k = rng.randrange(len(plain))
+            assert ranking.kth(k) == plain[k][1]
+            ranks = np.unique(np.linspace(0, len(plain) - 1, 60).astype(int))
+            assert ranking.rows(ranks).tolist() == [plain[r][2] for r in ranks]
+            assert ranking.below(loss, tier) == sum(p[:2] < (tier, math.inf if loss != loss else loss) for p in plain)
+
+
+def test_ranking_of_trials_is_complete_then_pruned_then_failed(log):
+    h = History()
+    h.apply(log)
+    rows = h.ranking.rows(np.arange(len(h.ranking)))
+    order = [h.trials[r] for r in rows]
+    states = [t.state for t in order]
+    assert states == sorted(states)
+    assert len(order) == len(h.trials) - 1  # one is running
+    complete = [-t.value for t in order if t.state is TrialState.COMPLETE]
+    assert complete == sorted(complete)
+    assert h.best is not None
+    assert h.best.value == max(t.value for t in order if t.state is TrialState.COMPLETE)
+    pruned = [(-t.reports, math.inf if t.last[2] != t.last[2] else -t.last[2]) for t in order if t.state == 2]
+    assert pruned == sorted(pruned)
+
+
+def test_check_json_names_the_place():
+    check_json({"a": [1, 2.5, None, True, "x", {"b": (1, 2)}]})
+    with pytest.raises(TypeError, match=r"attrs\['a'\]\[1\]: ndarray is not JSON"):
+        check_json({"a": [1, np.zeros(2)]}, "attrs")

@@ -1,0 +1,286 @@
+"""Laws of pruners, over a table of all of them."""
+
+import dataclasses
+
+import inloop
+import numpy as np
+import pytest
+from inloop import TrialState, pruners
+from inloop.samplers import RandomSampler
+
+STEPS = 12
+
+#: name -> (pruner, does it compare a trial with others?)
+TABLE = {
+    "nop": (pruners.NopPruner(), True),
+    "median": (pruners.MedianPruner(n_startup_trials=2), True),
+    "median spaced": (pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=2, interval_steps=3), True),
+    "percentile": (pruners.PercentilePruner(25.0, n_startup_trials=2), True),
+    "halving": (pruners.SuccessiveHalvingPruner(), True),
+    "halving from 1": (pruners.SuccessiveHalvingPruner(min_resource=1), True),
+    "halving smooth": (pruners.SuccessiveHalvingPruner(min_resource=2, smoothing=0.25), True),
+    "halving late": (pruners.SuccessiveHalvingPruner(min_resource=1, min_early_stopping_rate=1), True),
+    "hyperband": (pruners.HyperbandPruner(min_resource=1), True),
+    "hyperband to 12": (pruners.HyperbandPruner(min_resource=1, max_resource=12), True),
+    "patient": (pruners.PatientPruner(pruners.MedianPruner(n_startup_trials=2), patience=2), True),
+    "threshold": (pruners.ThresholdPruner(lower=-2.0, upper=2.0), False),
+    "patient alone": (pruners.PatientPruner(None, patience=3), False),
+}
+ALL = pytest.mark.parametrize("name", TABLE)
+COMPARING = pytest.mark.parametrize("name", [n for n, (_, compares) in TABLE.items() if compares])
+
+
+def run(study, curve, finish=True):
+    """Run one trial along ``curve`` (step -> value); return its number of reports and its record."""
+    trial = study.ask()
+    for n, (step, value) in enumerate(dict(curve).items()):
+        trial.report(value, step)
+        if trial.should_prune():
+            return n + 1, study.tell(trial, value)
+    return len(curve), study.tell(trial, value) if finish else trial
+
+
+def curves(seed, n, trend=0.1):
+    """Falling noisy curves of trials of different quality."""
+    rng = np.random.default_rng(seed)
+    level = rng.random(n)
+    return [
+        {s: float(lv + trend * np.exp(-s / 3) + 0.01 * rng.standard_normal()) for s in range(STEPS)} for lv in level
+    ]
+
+
+def study_of(name, direction="minimize", seed=0):
+    return inloop.create_study(direction, RandomSampler(), TABLE[name][0], seed=seed)
+
+
+@ALL
+def test_never_asked_of_an_empty_curve(name):
+    trial = study_of(name).ask()
+    assert trial.should_prune() is False
+
+
+@COMPARING
+def test_the_first_trial_is_never_stopped(name):
+    length, record = run(study_of(name), {s: float(s) for s in range(STEPS)})
+    # only a trial whose own curve gets worse may be stopped without rivals, and none of these look at that alone
+    assert (length, record.state) == (STEPS, TrialState.COMPLETE)
+
+
+@COMPARING
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_best_trial_so_far_is_never_stopped(name, direction):
+    study = study_of(name, direction)
+    sign = 1 if direction == "minimize" else -1
+    for c in curves(0, 20):
+        run(study, {s: sign * v for s, v in c.items()})
+    for k in range(1, 6):  # better than all before at every step
+        length, record = run(study, {s: sign * (-k - 0.01 * s) for s in range(STEPS)})
+        assert (length, record.state) == (STEPS, TrialState.COMPLETE)
+
+
+@pytest.mark.parametrize("name", [n for n in TABLE if n != "nop"])
+def test_a_hopeless_trial_is_stopped_and_says_so(name):
+    study = study_of(name)
+    for c in curves(1, 25):
+        run(study, c)
+    ends = [run(study, {s: 5.0 + 0.1 * s for s in range(STEPS)}) for _ in range(6)]
+    stopped = [length for length, record in ends if record.state is TrialState.PRUNED]
+    # Hyperband's last bracket does not stop anybody
+    assert len(stopped) >= (1 if "hyperband" in name else 6)
+    assert max(stopped) < STEPS
+    assert study.best_value < 1
+
+
+@ALL
+def test_maximising_mirrors_minimising(name):
+    pruner = TABLE[name][0]
+    low, high = study_of(name, "minimize"), study_of(name, "maximize")
+    for c in curves(2, 40):
+        a, _ = run(low, c)
+        b, _ = run(high, {s: -v for s, v in c.items()})
+        assert a == b, pruner
+
+
+@ALL
+def test_decisions_depend_on_reports_alone(name):
+    """The same reports in the same order: the same decisions, also when the rung tables are built late."""
+    one, two = study_of(name, seed=3), study_of(name, seed=3)
+    told = []
+    for c in curves(3, 30):
+        _, record = run(one, c)
+        told.append(record)
+        if len(told) > 20:  # the second study has folded nothing for its pruner until now
+            length, again = run(two, c)
+            assert (length, again.state) == (record.reports, record.state)
+            continue
+        trial = two.ask()
+        for s, v in record.curve.items():
+            trial.report(v, s)
+        two.tell(trial, record.value, record.state)
+
+
+@ALL
+def test_nan_and_infinity_are_data(name):
+    study = study_of(name)
+    rng = np.random.default_rng(4)
+    odd = [float("nan"), float("inf"), -float("inf")]
+    for c in curves(4, 30):
+        run(study, {s: v if rng.random() < 0.7 else odd[rng.integers(2)] for s, v in c.items()})
+    assert np.isfinite(study.best_value) or study.best_value == float("inf")
+    length, record = run(study, {s: float("nan") for s in range(STEPS)})
+    if isinstance(TABLE[name][0], pruners.PercentilePruner | pruners.ThresholdPruner):
+        assert record.state is TrialState.PRUNED
+        assert length < STEPS
+
+
+@ALL
+def test_unordered_repeated_and_sparse_steps(name):
+    study = study_of(name)
+    for c in curves(5, 25):
+        steps = [5, 2, 11, 3, 100, 0]
+        run(study, {s: c[min(s, STEPS - 1)] for s in steps})
+    trial = study.ask()
+    trial.report(0.5, 3)
+    with pytest.warns(UserWarning, match="step 3 was reported before"):
+        trial.report(9.0, 3)
+    assert study.trials[-1].curve == {3: 0.5}
+
+
+@ALL
+def test_streams_are_judged_apart(name):
+    """A stream nobody else has reported gives no ground for a comparison."""
+    study = study_of(name)
+    for c in curves(6, 20):
+        run(study, c)
+    if not TABLE[name][1]:
+        return
+    trial = study.ask()
+    for s in range(STEPS):
+        trial.report(1.5 - 0.01 * s, s, stream=7)
+        assert not trial.should_prune()
+
+
+@ALL
+def test_asking_again_changes_nothing(name):
+    once, twice = study_of(name), study_of(name)
+    for c in curves(7, 40):
+        a, _ = run(once, c)
+        trial = twice.ask()
+        for s, v in c.items():
+            trial.report(v, s)
+            first = trial.should_prune()
+            assert trial.should_prune() == first
+            assert trial.pruned == first
+            if first:
+                break
+        assert twice.tell(trial, v).reports == a
+
+
+@ALL
+def test_pruners_are_frozen_settings_with_a_repr(name):
+    pruner = TABLE[name][0]
+    assert dataclasses.replace(pruner) == pruner
+    assert repr(pruner).startswith(type(pruner).__name__)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        pruner.anything = 1
+
+
+def test_percentile_is_numpys():
+    """The rule is: best so far against the linear-interpolated percentile of completed trials."""
+    for q in (0.0, 10.0, 33.3, 50.0, 90.0, 100.0):
+        rng = np.random.default_rng(8)
+        study = inloop.create_study(
+            sampler=RandomSampler(), pruner=pruners.PercentilePruner(q, n_startup_trials=0), seed=0
+        )
+        complete = []
+        for _ in range(60):
+            value = float(rng.integers(12))
+            trial = study.ask()
+            trial.report(value, 0)
+            expected = bool(complete) and value > np.percentile(complete, q)
+            assert trial.should_prune() == expected
+            if not expected:
+                complete.append(value)
+            study.tell(trial, value)
+
+
+def test_halving_keeps_one_in_eta_at_each_rung():
+    rng = np.random.default_rng(9)
+    study = inloop.create_study(
+        sampler=RandomSampler(), pruner=pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3), seed=0
+    )
+    seen = {1: [], 3: [], 9: []}
+    for level in rng.random(150):
+        trial = study.ask()
+        for s in range(STEPS):
+            trial.report(level + 0.1 * rng.random(), s)
+            stop = trial.should_prune()
+            if s in seen:
+                value = trial.study.trials[-1].curve[s]
+                seen[s].append(value)
+                better = sum(v < value for v in seen[s])
+                assert stop == (better >= max(1, len(seen[s]) // 3))
+            else:
+                assert not stop
+            if stop:
+                break
+        study.tell(trial, 0.0)
+    lengths = [t.reports for t in study.trials]
+    assert 1 / 6 < np.mean(np.array(lengths) > 2) < 1 / 2
+
+
+def test_a_rung_passed_over_is_decided_at_the_next_question():
+    pruner = pruners.SuccessiveHalvingPruner(min_resource=3)
+    study = inloop.create_study(sampler=RandomSampler(), pruner=pruner, seed=0)
+    for _ in range(4):
+        run(study, dict.fromkeys(range(STEPS), 0.0))
+    trial = study.ask()
+    for s in range(5):  # nobody asks at step 3
+        trial.report(1.0, s)
+    assert trial.should_prune()
+
+
+def test_hyperband_brackets_follow_seed_and_number():
+    pruner = pruners.HyperbandPruner(min_resource=1, max_resource=28)
+    assert pruner.brackets(28) == (27, 12, 6, 4)
+
+    def lengths(seed):
+        study = inloop.create_study(sampler=RandomSampler(), pruner=pruner, seed=seed)
+        for c in curves(10, 60):
+            run(study, {s: v + s for s, v in c.items()})
+        return [t.reports for t in study.trials]
+
+    assert lengths(1) == lengths(1)
+    assert lengths(1) != lengths(2)
+
+
+def test_default_rungs():
+    pruner = pruners.SuccessiveHalvingPruner()
+    assert pruner.rungs(-1)[:4] == (3, 9, 27, 81)
+    assert pruner.rungs(51) == (3, 9, 27)
+    assert pruner.rungs(999) == (50, 150, 450)
+    assert pruner.rungs(2) == ()
+
+
+BAD = [
+    (lambda: pruners.PercentilePruner(101.0), "percentile must lie between 0 and 100, got 101"),
+    (lambda: pruners.PercentilePruner(50.0, n_startup_trials=-1), "n_startup_trials must be at least 0"),
+    (lambda: pruners.MedianPruner(interval_steps=0), "interval_steps must be at least 1"),
+    (lambda: pruners.SuccessiveHalvingPruner(min_resource=0), "min_resource must be"),
+    (lambda: pruners.SuccessiveHalvingPruner(min_resource="big"), "min_resource must be 'auto'"),
+    (lambda: pruners.SuccessiveHalvingPruner(reduction_factor=1), "reduction_factor must be"),
+    (lambda: pruners.SuccessiveHalvingPruner(min_early_stopping_rate=-1), "min_early_stopping_rate must be"),
+    (lambda: pruners.SuccessiveHalvingPruner(smoothing=1.0), "smoothing must lie in"),
+    (lambda: pruners.HyperbandPruner(max_resource=1), "max_resource must be"),
+    (lambda: pruners.ThresholdPruner(), "needs lower, upper or both"),
+    (lambda: pruners.ThresholdPruner(2.0, 1.0), "lower must not exceed upper"),
+    (lambda: pruners.PatientPruner(None, patience=-1), "patience must be"),
+    (lambda: pruners.PatientPruner(None, patience=1, min_delta=-1.0), "min_delta must be"),
+    (lambda: pruners.from_name("best"), "No pruner named 'best'; there are"),
+]
+
+
+@pytest.mark.parametrize(("make", "text"), BAD)
+def test_bad_input_is_named(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()

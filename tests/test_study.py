@@ -1,0 +1,542 @@
+"""Laws of the loop: ask, report, tell, optimize."""
+
+import copy
+import logging
+import threading
+import time
+import warnings
+
+import inloop
+import numpy as np
+import pytest
+from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState
+from inloop.pruners import MedianPruner, NopPruner, Pruner
+from inloop.samplers import RandomSampler
+
+
+class Stop(Pruner):
+    """Stops every trial at its ``at``-th report."""
+
+    def __init__(self, at=1):
+        self.at = at
+
+    def prune(self, history, trial, stream, since=0):
+        return trial.reports >= self.at
+
+
+def define_by_run(trial):
+    kind = trial.suggest_categorical("kind", ["tree", "linear", "net"])
+    x = trial.suggest_float("x", -1, 1)
+    total = x**2
+    if kind == "tree":
+        total += trial.suggest_int("depth", 1, 8) / 10
+    if kind == "net":
+        for i in range(trial.suggest_int("layers", 1, 3)):
+            total += trial.suggest_float(f"units{i}", 1e-3, 1, log=True)
+    return total
+
+
+SPACE = Space({"x": Float(-1, 1), "k": Int(1, 5), "c": Categorical(["a", "b"])})
+
+
+def study(**kwargs):
+    return inloop.create_study(**{"sampler": RandomSampler(), "pruner": NopPruner(), "seed": 0, **kwargs})
+
+
+# Pruned is pruned
+
+
+def returns(trial):
+    return 0.0
+
+
+def returns_nan(trial):
+    return float("nan")
+
+
+def returns_none(trial):
+    return None
+
+
+def raises_pruned(trial):
+    raise TrialPruned
+
+
+def raises(trial):
+    raise RuntimeError("half-trained model")
+
+
+@pytest.mark.parametrize("end", [returns, returns_nan, returns_none, raises_pruned, raises])
+def test_pruned_is_pruned_whatever_the_objective_does(end):
+    s = study(pruner=Stop())
+
+    def objective(trial):
+        trial.report(1.0, 0)
+        assert trial.should_prune()
+        assert trial.pruned
+        return end(trial)
+
+    s.optimize(objective, n_trials=3)
+    assert [t.state for t in s.trials] == [TrialState.PRUNED] * 3
+    assert not any(t.value is not None and end is not returns and end is not returns_nan for t in s.trials)
+    with pytest.raises(ValueError, match="No trial is complete"):
+        _ = s.best_value
+
+
+@pytest.mark.parametrize("told", [{"value": 1.0}, {"state": "failed"}, {"state": "complete"}, {"value": float("nan")}])
+def test_tell_after_prune_records_pruned(told):
+    s = study(pruner=Stop())
+    trial = s.ask()
+    trial.report(1.0, 0)
+    assert trial.should_prune()
+    assert s.tell(trial, **told).state is TrialState.PRUNED
+
+
+def test_user_may_prune_without_a_pruner():
+    s = study()
+    s.optimize(raises_pruned, n_trials=1)
+    assert s.trials[0].state is TrialState.PRUNED
+
+
+def test_a_decision_outlives_better_reports():
+    s = study(pruner=Stop())
+    trial = s.ask()
+    trial.report(1.0, 0)
+    assert trial.should_prune()
+    trial.report(-100.0, 1)
+    assert trial.should_prune()
+    assert s.tell(trial, -100.0).state is TrialState.PRUNED
+
+
+# Determinism
+
+
+@pytest.mark.parametrize("objective", [define_by_run, lambda t: t.params["x"] ** 2])
+def test_same_seed_same_trials(objective):
+    space = None if objective is define_by_run else SPACE
+
+    def trace(seed):
+        s = study(seed=seed, space=space, sampler=None)
+        s.optimize(objective, n_trials=30)
+        return [(t.params, t.value) for t in s.trials]
+
+    assert trace(1) == trace(1)
+    assert trace(1) != trace(2)
+
+
+def test_ask_tell_equals_optimize():
+    a, b = study(sampler=None), study(sampler=None)
+    a.optimize(define_by_run, n_trials=25)
+    for _ in range(25):
+        t = b.ask()
+        b.tell(t, define_by_run(t))
+    assert [t.params for t in a.trials] == [t.params for t in b.trials]
+
+
+def test_a_late_reader_folds_the_same_history():
+    """Proposals come from the log alone: a study loaded half-way goes on as the first would have."""
+    storage = inloop.MemoryStorage()
+    a = study(storage=storage, study_name="s", sampler=None)
+    a.optimize(define_by_run, n_trials=20)
+    b = inloop.load_study("s", storage, pruner=NopPruner())
+    reference = study(sampler=None)
+    reference.optimize(define_by_run, n_trials=30)
+    b.optimize(define_by_run, n_trials=10)
+    assert [t.params for t in a.trials] == [t.params for t in reference.trials]
+
+
+# Define-by-run
+
+
+def test_the_union_learns_conditions():
+    s = study()
+    s.optimize(define_by_run, n_trials=60)
+    union = s.history.union.space
+    assert union is not None
+    assert set(union) == {"kind", "x", "depth", "layers", "units0", "units1", "units2"}
+    assert union.when["depth"] == {"kind": ("tree",)}
+    assert union.when["layers"] == {"kind": ("net",)}
+    assert union.when["units2"] == {"layers": (3,)}
+    assert union.when["units1"] == {"layers": (2, 3)}
+    assert union.names.index("kind") < union.names.index("layers") < union.names.index("units1")
+
+
+def test_ranges_may_move_and_proposals_stay_inside():
+    s = study(sampler=None)
+
+    def objective(trial):
+        high = 1 + trial.number % 7
+        v = trial.suggest_float("x", -high, high)
+        assert -high <= v <= high
+        assert trial.suggest_float("x", -high, high) == v
+        return v**2
+
+    s.optimize(objective, n_trials=40)
+    assert s.history.union.space["x"] == Float(-7, 7)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (lambda t: t.suggest_float("x", 0, 1), lambda t: t.suggest_int("x", 0, 1)),
+        (lambda t: t.suggest_float("x", 1, 2), lambda t: t.suggest_float("x", 1, 2, log=True)),
+        (lambda t: t.suggest_categorical("x", [1]), lambda t: t.suggest_categorical("x", [2])),
+    ],
+)
+def test_a_parameter_must_stay_what_it_is(first, then):
+    s = study()
+    s.optimize(first if first(s.ask()) is None else lambda t: float(first(t)), n_trials=1)
+    with pytest.raises(ValueError, match="use two names"):
+        then(s.ask())
+
+
+def test_unhashable_choices():
+    choices = [{"a": 1}, [1, 2], np.arange(2), None]
+    s = study()
+    s.optimize(lambda t: float(any(t.suggest_categorical("c", choices) is c for c in choices)), n_trials=20)
+    assert {t.value for t in s.trials} == {1.0}
+
+
+# Enqueue and add
+
+
+def test_enqueued_trials_come_first_and_are_completed():
+    s = study(space=SPACE)
+    s.enqueue_trial({"x": 0.25}, {"why": "known good"})
+    s.enqueue_trial({"x": -1, "k": np.int64(3), "c": "b"})
+    s.optimize(lambda t: t.params["x"], n_trials=3)
+    a, b, c = s.trials
+    assert a.params["x"] == 0.25
+    assert set(a.params) == set(SPACE)
+    assert a.user_attrs == {"why": "known good"}
+    assert b.params == {"x": -1.0, "k": 3, "c": "b"}
+    assert type(b.params["k"]) is int
+    assert c.params["x"] not in (0.25, -1.0)
+
+
+def test_enqueued_parent_decides_the_children():
+    space = Space({"p": ["a", "b"], "q": Int(1, 3), "r": Int(1, 3)}, when={"q": {"p": ["a"]}, "r": {"p": ["b"]}})
+    s = study(space=space)
+    for p in "abab":
+        s.enqueue_trial({"p": p})
+    s.optimize(lambda t: 0.0, n_trials=4)
+    assert [sorted(t.params) for t in s.trials] == [["p", "q"], ["p", "r"]] * 2
+
+
+def test_enqueue_in_define_by_run():
+    s = study()
+    s.enqueue_trial({"kind": "net", "layers": 2, "units1": 0.5})
+    s.enqueue_trial({"kind": "linear", "nonsense": 1})
+    s.enqueue_trial({"x": 99.0})
+    s.optimize(define_by_run, n_trials=1)
+    assert s.trials[0].params["units1"] == 0.5
+    with pytest.warns(UserWarning, match=r"enqueued \['nonsense'\] were not suggested"):
+        s.optimize(define_by_run, n_trials=1)
+    with pytest.warns(UserWarning, match=r"enqueued x=99.0 lies outside"):
+        s.optimize(define_by_run, n_trials=1)
+
+
+def test_add_trial_teaches_and_counts():
+    s = study(space=SPACE, pruner=MedianPruner(n_startup_trials=2))
+    for k in range(3):
+        s.add_trial({"x": 0.1 * k, "k": 1, "c": "a"}, value=float(k), curve={0: 0.0, 1: float(k)})
+    s.add_trial({"x": 0.9}, state="failed")
+    s.add_trial({"x": 0.8}, state="pruned", curve={0: 5.0}, user_attrs={"from": "elsewhere"})
+    assert (s.best_value, s.best_trial.number) == (0.0, 0)
+    trial = s.ask()
+    trial.report(9.0, 1)
+    assert trial.should_prune()
+    assert [t.state.name for t in s.trials] == ["COMPLETE"] * 3 + ["FAILED", "PRUNED", "RUNNING"]
+
+
+def test_add_trial_does_not_take_an_enqueued_one():
+    s = study(space=SPACE)
+    s.enqueue_trial({"x": 0.5})
+    s.add_trial({"x": 0.1, "k": 1, "c": "a"}, 1.0)
+    assert s.ask().params["x"] == 0.5
+
+
+# Bad input: a clear error, and nothing told is lost
+
+BAD_CALLS = [
+    (lambda s: s.enqueue_trial({"y": 1}), ValueError, "unknown parameter 'y'; the space has"),
+    (lambda s: s.enqueue_trial({"x": 5}), ValueError, "x=5 lies outside"),
+    (lambda s: s.enqueue_trial({"x": "0.5"}), ValueError, "x='0.5' lies outside"),
+    (lambda s: s.enqueue_trial([1]), TypeError, "params must be a dict"),
+    (lambda s: s.enqueue_trial({}, {"a": {1, 2}}), TypeError, r"user_attrs\['a'\]: set is not JSON"),
+    (lambda s: s.add_trial({"x": 0.1}), ValueError, "needs a value"),
+    (lambda s: s.add_trial({"x": 0.1}, "good"), TypeError, "value must be one number, got 'good'"),
+    (lambda s: s.add_trial({"x": 9.0}, 1.0), ValueError, "x=9.0 lies outside"),
+    (lambda s: s.add_trial({"x": 0.1}, 1.0, state="lost"), ValueError, "state must be one of"),
+    (lambda s: s.ask_batch(0), ValueError, "n must be at least 1"),
+    (lambda s: s.ask({}), ValueError, "at least one"),
+    (lambda s: s.tell(99, 1.0), ValueError, "no trial 99; the study has 2 trials"),
+    (lambda s: s.tell("0", 1.0), TypeError, "give a trial or its number"),
+    (lambda s: s.tell(0, 1.0), ValueError, r"told before \(COMPLETE, value=1.0\); the first tell counts"),
+    (lambda s: s.tell(1), ValueError, "a complete trial needs a value"),
+    (lambda s: s.tell(1, "x"), TypeError, "must be one number, got 'x' of type str"),
+    (lambda s: s.tell(1, [1.0, 2.0]), TypeError, "must be one number"),
+    (lambda s: s.tell(1, 1.0, state="done"), ValueError, "state must be one of"),
+    (lambda s: s.optimize(None), TypeError, "objective must be callable"),
+    (lambda s: s.optimize(returns, n_trials=-1), ValueError, "n_trials must be"),
+    (lambda s: s.optimize(returns, n_trials=1, n_jobs=0), ValueError, "n_jobs must be"),
+    (lambda s: s.set_user_attr("a", object()), TypeError, r"user_attrs\['a'\]: object is not JSON"),
+    (lambda s: s.set_user_attr("a", {"b": [1, {2: 3}]}), TypeError, r"user_attrs\['a'\]\['b'\]\[1\]: JSON keys"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "text"), BAD_CALLS)
+def test_bad_calls_are_named_and_lose_nothing(call, error, text):
+    s = study(space=SPACE)
+    s.tell(s.ask(), 1.0)
+    s.ask()
+    before = [(t.state, t.value, t.params) for t in s.trials]
+    with pytest.raises(error, match=text):
+        call(s)
+    assert [(t.state, t.value, t.params) for t in s.trials] == before
+    s.tell(1, 0.5)
+    assert s.best_value == 0.5
+
+
+BAD_REPORTS = [
+    ((None, 0), TypeError, "must be one number, got None"),
+    (("1.0", 0), TypeError, "must be one number, got '1.0'"),
+    (([1.0, 2.0], 0), TypeError, "must be one number"),
+    ((1.0, 0.5), TypeError, "step must be an integer, got 0.5"),
+    ((1.0, True), TypeError, "step must be an integer, got True"),
+    ((1.0, -1), ValueError, "step must be at least 0, got -1"),
+    ((1.0, 0, "a"), TypeError, "stream must be an integer"),
+    ((1.0, 0, -2), ValueError, "stream must be at least 0"),
+]
+
+
+@pytest.mark.parametrize(("args", "error", "text"), BAD_REPORTS)
+def test_bad_reports_are_named(args, error, text):
+    trial = study().ask()
+    trial.report(3.0, 0)
+    with pytest.raises(error, match=text):
+        trial.report(*args)
+    assert trial.study.trials[0].curve == {0: 3.0}
+
+
+@pytest.mark.parametrize("value", [np.float32(1.5), np.array(1.5), np.array([1.5]), np.int64(1), 1, True])
+def test_numbers_of_many_kinds_are_numbers(value):
+    trial = study().ask()
+    if isinstance(value, np.ndarray) and value.ndim:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with pytest.raises(TypeError, match="one number"):
+                trial.report(value, np.int32(0))
+        return
+    trial.report(value, np.int32(0))
+    assert type(trial.study.trials[0].curve[0]) is float
+
+
+@pytest.mark.parametrize("returned", [None, "good", [1.0, 2.0], {"loss": 1}])
+def test_an_objective_must_return_a_number(returned):
+    s = study()
+    with pytest.raises(TypeError, match="objective's return value must be one number"):
+        s.optimize(lambda t: returned, n_trials=3)
+    assert [t.state for t in s.trials] == [TrialState.FAILED]
+
+
+def test_nan_fails_the_trial_and_the_study_goes_on():
+    s = study()
+    with pytest.warns(UserWarning, match="returned NaN; the trial is FAILED"):
+        s.optimize(lambda t: float("nan") if t.number % 2 else 1.0, n_trials=4)
+    assert [t.state.name for t in s.trials] == ["COMPLETE", "FAILED"] * 2
+    assert np.isnan(s.trials[1].value)
+
+
+def test_an_exception_fails_the_trial_and_is_raised(caplog):
+    s = study()
+    with pytest.raises(ZeroDivisionError):
+        s.optimize(lambda t: 1 / t.number, n_trials=3)
+    assert [t.state.name for t in s.trials] == ["FAILED"]
+    with caplog.at_level(logging.WARNING, "inloop"), pytest.raises(KeyError):
+        s.optimize(lambda t: {1: 1 / (t.number - 1 or 1), 2: 2.0}[t.number], n_trials=5, catch=(ZeroDivisionError,))
+    assert [t.state.name for t in s.trials] == ["FAILED", "COMPLETE", "COMPLETE", "FAILED"]
+    s.optimize(raises, n_trials=2, catch=RuntimeError)
+    assert "half-trained model" in caplog.text
+    assert s.history.states[TrialState.FAILED] == 4
+
+
+def test_an_ended_trial_takes_no_more():
+    s = study()
+    trial = s.ask()
+    s.tell(trial, 1.0)
+    for call in (
+        lambda: trial.report(1.0, 0),
+        lambda: trial.suggest_float("x", 0, 1),
+        lambda: trial.set_user_attr("a", 1),
+    ):
+        with pytest.raises(ValueError, match="trial 0 is COMPLETE"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "error", "text"),
+    [
+        ({"direction": "max"}, ValueError, "direction must be 'minimize' or 'maximize', got 'max'"),
+        ({"sampler": "tree"}, ValueError, "No sampler named 'tree'; there are"),
+        ({"sampler": RandomSampler}, TypeError, "sampler must be"),
+        ({"pruner": "best"}, ValueError, "No pruner named 'best'; there are"),
+        ({"pruner": 3}, TypeError, "pruner must be"),
+        ({"seed": -1}, ValueError, "seed must be"),
+        ({"seed": 1.5}, ValueError, "seed must be"),
+        ({"space": {}}, ValueError, "at least one"),
+        ({"storage": 3}, TypeError, "storage must be"),
+    ],
+)
+def test_create_study_names_bad_input(kwargs, error, text):
+    with pytest.raises(error, match=text):
+        study(**kwargs)
+
+
+def test_studies_of_one_storage():
+    storage = inloop.MemoryStorage()
+    s = study(storage=storage, study_name="one", direction="maximize")
+    s.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=5)
+    with pytest.raises(inloop.StudyExists, match="'one' exists already"):
+        study(storage=storage, study_name="one")
+    with pytest.raises(ValueError, match="direction is 'maximize', not 'minimize'"):
+        study(storage=storage, study_name="one", load_if_exists=True)
+    again = study(storage=storage, study_name="one", direction="maximize", load_if_exists=True)
+    assert again.best_params == s.best_params
+    with pytest.raises(inloop.StudyNotFound, match=r"No study named 'two'; there are \['one'\]"):
+        inloop.load_study("two", storage)
+    assert inloop.get_all_study_names(storage) == ["one"]
+    inloop.delete_study("one", storage)
+    assert inloop.get_all_study_names(storage) == []
+
+
+# Running
+
+
+def test_stop_from_inside_and_outside():
+    s = study()
+
+    def objective(trial):
+        if trial.number == 3:
+            trial.study.stop()
+        return 0.0
+
+    s.optimize(objective, n_trials=10)
+    assert len(s.trials) == 4
+    with pytest.raises(inloop.StudyStopped, match="was stopped"):
+        s.ask()
+    s.resume()
+    s.ask()
+
+
+def test_callbacks_see_every_trial_and_may_stop():
+    s = study()
+    seen = []
+
+    def callback(of, trial):
+        seen.append((trial.number, trial.state.name))
+        if len(seen) == 5:
+            of.stop()
+
+    s.optimize(lambda t: 0.0 if t.number % 2 else raises_pruned(t), callbacks=[callback])
+    assert seen == [(0, "PRUNED"), (1, "COMPLETE"), (2, "PRUNED"), (3, "COMPLETE"), (4, "PRUNED")]
+
+
+def test_timeout_starts_no_more_trials():
+    s = study()
+    s.optimize(lambda t: time.sleep(0.05) or 0.0, timeout=0.2)
+    assert 1 <= len(s.trials) <= 5
+    assert s.history.states[TrialState.RUNNING] == 0
+    s.optimize(returns, timeout=0)
+    assert len(s.trials) <= 5
+
+
+@pytest.mark.parametrize("n_jobs", [1, 4])
+def test_keyboard_interrupt_keeps_all_and_leaves_none_running(n_jobs):
+    s = study()
+    gate = threading.Event()
+
+    def objective(trial):
+        trial.suggest_float("x", 0, 1)
+        if trial.number == 5:
+            gate.set()
+            raise KeyboardInterrupt
+        if trial.number > 5 - n_jobs:
+            gate.wait(5)
+            for step in range(200):
+                trial.report(1.0, step)
+                if trial.should_prune():
+                    raise TrialPruned
+                time.sleep(0.01)
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        s.optimize(objective, n_trials=50, n_jobs=n_jobs)
+    states = s.history.states
+    assert states[TrialState.RUNNING] == 0
+    assert states[TrialState.COMPLETE] >= 1
+    assert len(s.trials) < 20
+
+
+def test_threads_share_the_study():
+    s = study(sampler=None, pruner=MedianPruner())
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(5):
+            trial.report(x + step, step)
+            if trial.should_prune():
+                raise TrialPruned
+            time.sleep(0.0005)
+        return x
+
+    s.optimize(objective, n_trials=60, n_jobs=4)
+    assert [t.number for t in s.trials] == list(range(60))
+    assert len({t.params["x"] for t in s.trials}) == 60
+    assert s.history.states[TrialState.RUNNING] == 0
+    assert s.history.states[TrialState.PRUNED] > 0
+    with pytest.raises(ZeroDivisionError):
+        s.optimize(lambda t: 1 / 0, n_trials=10, n_jobs=4)
+    assert s.history.states[TrialState.RUNNING] == 0
+
+
+def test_progress_bar(capsys):
+    s = study()
+    s.optimize(lambda t: float(t.number), n_trials=3, show_progress_bar=True)
+    err = capsys.readouterr().err
+    assert "3/3" in err
+    assert "best=0" in err
+
+
+def test_ask_batch_is_distinct():
+    s = study(space=SPACE, sampler=None)
+    trials = s.ask_batch(6)
+    assert [t.number for t in trials] == list(range(6))
+    assert len({t.params["x"] for t in trials}) == 6
+
+
+def test_copies_of_a_trial_are_handles_on_it():
+    s = study(pruner=Stop(2))
+    trial = s.ask()
+    for handle in (copy.copy(trial), copy.deepcopy(trial)):
+        assert handle.study is s
+        assert handle.number == trial.number
+    copy.deepcopy(trial).report(1.0, 0)
+    copy.copy(trial).report(1.0, 1)
+    assert trial.should_prune()
+    assert copy.deepcopy(trial).pruned
+
+
+def test_what_people_see():
+    s = study(study_name="demo", direction="maximize", space=SPACE)
+    assert repr(s) == "<Study 'demo': maximize, 0 trials, RandomSampler(), NopPruner()>"
+    s.optimize(lambda t: 2.0, n_trials=2)
+    s.optimize(raises_pruned, n_trials=1)
+    assert "3 trials (2 complete, 1 pruned), best 2 at trial 0" in repr(s)
+    assert "state=" not in repr(s.best_trial)
+    assert "COMPLETE, value=2" in repr(s.best_trial)
+    frame = s.trials_dataframe()
+    assert list(frame["state"]) == ["COMPLETE", "COMPLETE", "PRUNED"]
+    assert {"number", "value", "params_x", "params_k", "params_c", "duration", "reports"} <= set(frame)
+    assert frame["value"].isna().tolist() == [False, False, True]
+    assert len(study().trials_dataframe()) == 0
