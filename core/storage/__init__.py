@@ -1,6 +1,32 @@
 """Where the logs of studies live."""
 
-from .memory import MemoryStorage
-from .storage import Storage, StudyExists, StudyNotFound
+from __future__ import annotations
 
-__all__ = ["MemoryStorage", "Storage", "StudyExists", "StudyNotFound"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .memory import MemoryStorage
+from .storage import Storage, StorageError, StudyExists, StudyNotFound
+
+if TYPE_CHECKING:
+    from .server import ClientStorage, Server, serve
+
+__all__ = [
+    "ClientStorage",
+    "MemoryStorage",
+    "Server",
+    "Storage",
+    "StorageError",
+    "StudyExists",
+    "StudyNotFound",
+    "serve",
+]
+
+# imported when first used: sockets and databases would double the time of `import inloop`
+_LATER = {"ClientStorage": "server", "Server": "server", "serve": "server"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,19 @@ from ..events import Event
 from .storage import Storage, StudyExists, StudyNotFound
 
 
+class _Log:
+    """The events of one study, and the largest ``seq`` of each worker."""
+
+    __slots__ = ("events", "last")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.last: dict[str, int] = {}
+
+    def holds(self, event: Event) -> bool:
+        return any(e.seq == event.seq and e.worker == event.worker for e in self.events)
+
+
 class MemoryStorage(Storage):
     """Event logs in memory: the default; gone when the process ends.
 
@@ -21,14 +34,16 @@ class MemoryStorage(Storage):
     """
 
     def __init__(self) -> None:
-        self._logs: dict[str, list[Event]] = {}
+        self._logs: dict[str, _Log] = {}
         self._lock = threading.Lock()
 
     def create(self, study: str, events: Sequence[Event]) -> None:
         with self._lock:
             if study in self._logs:
                 raise StudyExists(study)
-            self._logs[study] = list(events)
+            log = _Log()
+            _extend(log, events)
+            self._logs[study] = log
 
     def delete(self, study: str) -> None:
         with self._lock:
@@ -40,13 +55,31 @@ class MemoryStorage(Storage):
             return list(self._logs)
 
     def append(self, study: str, events: Sequence[Event]) -> None:
-        self._log(study).extend(events)  # atomic under the interpreter lock
+        log = self._log(study)
+        with self._lock:
+            _extend(log, events)
 
-    def read(self, study: str, since: int) -> list[Event]:
-        return self._log(study)[since:]
+    def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
+        events = self._log(study).events
+        return events[since:] if limit is None else events[since : since + limit]
 
-    def _log(self, study: str) -> list[Event]:
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("A MemoryStorage lives in this process alone; serve it to others with inloop.storage.Server.")
+
+    def _log(self, study: str) -> _Log:
         try:
             return self._logs[study]
         except KeyError:
             raise StudyNotFound(study, list(self._logs)) from None
+
+
+def _extend(log: _Log, events: Sequence[Event]) -> None:
+    last = log.last
+    for event in events:
+        worker, seq = event[0], event[1]
+        newest = last.get(worker, -1)
+        if seq > newest:
+            last[worker] = seq
+        elif log.holds(event):  # a worker's events come in order, unless they are repeated
+            continue
+        log.events.append(event)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TypeVar
 
 from ..events import Event
+
+_S = TypeVar("_S", bound="Storage")
 
 
 class StudyExists(ValueError):
@@ -15,25 +18,39 @@ class StudyExists(ValueError):
         super().__init__(
             f"A study named {study!r} exists already; use another study_name, or load_if_exists=True to go on with it."
         )
+        self.study = study
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return StudyExists, (self.study,)
 
 
 class StudyNotFound(KeyError):
     """Raised when there is no study of that name."""
 
     def __init__(self, study: str, names: Sequence[str]) -> None:
-        super().__init__(study)
-        self._text = f"No study named {study!r}; there are {sorted(names)}."
+        super().__init__(study, names)
+        self.study = study
+        self.names = list(names)
 
     def __str__(self) -> str:
-        return self._text
+        return f"No study named {self.study!r}; there are {sorted(self.names)}."
+
+
+class StorageError(RuntimeError):
+    """Raised when a log can be neither written nor read: damaged, disk full, locked for too long, server gone."""
 
 
 class Storage(ABC):
-    """The event logs of any number of studies, safe for many writers."""
+    """The event logs of any number of studies, safe for many writing threads and processes.
+
+    What holds of every storage: all readers see one order, and what one of them has read never
+    moves or vanishes; an event is there once, however often it is appended (its `Event.uid` names
+    it), so that an append whose outcome is not known can be repeated.
+    """
 
     @abstractmethod
     def create(self, study: str, events: Sequence[Event]) -> None:
-        """Start the log of a study with its first events, or raise `StudyExists`."""
+        """Start the log of a study with its first events, at least one, or raise `StudyExists`."""
 
     @abstractmethod
     def delete(self, study: str) -> None:
@@ -41,12 +58,37 @@ class Storage(ABC):
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Return the names of the studies."""
+        """Return the names of the studies, oldest first."""
 
     @abstractmethod
     def append(self, study: str, events: Sequence[Event]) -> None:
-        """Append events in this order and all or none, or raise `StudyNotFound`."""
+        """Append events in this order, all or none; those in the log already are passed over.
+
+        Raises:
+            StudyNotFound: If there is no such study.
+            StorageError: If the events could not be written; none of them is in the log then,
+                unless the message says that this is not known.
+        """
 
     @abstractmethod
-    def read(self, study: str, since: int) -> list[Event]:
-        """Return the events of the log from position ``since`` on, in the order all readers see."""
+    def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
+        """Return the events of the log from position ``since`` on, in the order all readers see.
+
+        Args:
+            study: Name of the study.
+            since: How many events of the log to pass over.
+            limit: Return so many at most; None: all.
+
+        Raises:
+            StudyNotFound: If there is no such study.
+            StorageError: If the log is damaged or cannot be reached.
+        """
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of files and connections; using the storage again opens them again."""
+
+    def __enter__(self: _S) -> _S:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
