@@ -1,11 +1,12 @@
 """Samplers: what to try next."""
 
+from .gp import GPSampler
 from .random import RandomSampler
 from .sampler import Sampler, StudyStopped
 
-__all__ = ["RandomSampler", "Sampler", "StudyStopped", "from_name"]
+__all__ = ["GPSampler", "RandomSampler", "Sampler", "StudyStopped", "from_name"]
 
-_NAMES: dict[str, type[Sampler]] = {"random": RandomSampler}
+_NAMES: dict[str, type[Sampler]] = {"gp": GPSampler, "random": RandomSampler}
 
 
 def from_name(sampler: "Sampler | str | None") -> Sampler:

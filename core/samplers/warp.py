@@ -1,0 +1,59 @@
+"""Output warps: losses to the standardised targets of a model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..space import Array
+
+_OUTLIER = 10.0  # standard deviations of the good half; farther losses count as that far
+
+
+def half_rank(losses: Array, counts: Array) -> Array:
+    """Return targets that keep the good half's shape and only the bad half's order.
+
+    Losses up to the median stay; those above become ``median + s * normal quantile`` of their rank among the
+    distinct bad ones, ``s`` being the good half's deviation from the median. An own formula for the half-rank
+    warper of Song et al., "The Vizier Gaussian process bandit algorithm", 2024, section 3.2.
+
+    Args:
+        losses: Finite losses ``(n,)``, ascending.
+        counts: How many observations each stands for ``(n,)``.
+
+    Returns:
+        Targets ``(n,)`` of mean 0 and standard deviation 1; zeros where all losses are equal.
+    """
+    from scipy.special import ndtri
+
+    values, at = np.unique(losses, return_inverse=True)
+    each = np.maximum.reduceat(counts, np.searchsorted(losses, values))
+    middle, s = _good_half(losses, counts)
+    bad = values > middle
+    rank = np.cumsum(each[bad]) - 0.5 * each[bad]
+    warped = values.copy()
+    warped[bad] = middle + s * ndtri(0.5 + 0.5 * rank / each[bad].sum())
+    return _standardised(warped[at], counts)
+
+
+def standard(losses: Array, counts: Array) -> Array:
+    """Return losses ``(n,)``, ascending and finite, standardised; far outliers on the bad side are pulled in."""
+    middle, s = _good_half(losses, counts)
+    return _standardised(np.minimum(losses, middle + _OUTLIER * s), counts)
+
+
+def _good_half(losses: Array, counts: Array) -> tuple[float, float]:
+    """Return the median and the root mean squared distance to it of the distinct losses below."""
+    total = np.cumsum(counts)
+    half = 0.5 * total[-1]
+    middle = float(0.5 * (losses[np.searchsorted(total, half)] + losses[np.searchsorted(total, half, "right")]))
+    values = np.unique(losses)
+    good = values[values <= middle]
+    s = float(np.sqrt(np.mean((good - middle) ** 2)))
+    return middle, s or float(np.sqrt(np.mean((values - middle) ** 2)))
+
+
+def _standardised(values: Array, counts: Array) -> Array:
+    mean = np.average(values, weights=counts)
+    sd = np.sqrt(np.average((values - mean) ** 2, weights=counts))
+    out: Array = (values - mean) / sd if sd > 1e-12 * max(abs(mean), 1e-300) else np.zeros_like(values)
+    return out
