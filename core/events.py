@@ -8,7 +8,9 @@ kind           trial  data
 ``study``      -1     header: name, direction, seed, schema, min_reader, attrs
 ``space``      -1     ``{"id": ..., "space": Space.to_json()}``
 ``enqueued``   -1     ``[space id or None, {name: stored value}, attrs]``
-``created``    -1     ``[time, takes an enqueued one]``; the n-th in the log *is* trial n
+``created``    -1     ``[time, takes an enqueued one, lease]``; the n-th in the log *is* trial n
+``taken``      n      lease in seconds, 0: none; from now on the writer runs trial n
+``beat``       -1     None; the writer is alive
 ``params``     n      ``[space id or None, {name: stored value}]``
 ``report``     n      ``[stream, step, value]``
 ``pruned``     n      ``[stream, step]`` of the report at which the pruner said stop

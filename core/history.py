@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .events import Event
+from .events import SCHEMA, Event
 from .ranking import Ranking
 from .space import Array, Distribution, Space
 from .trial import Curve, FrozenTrial, TrialState
@@ -124,7 +124,7 @@ class History:
         self._untaught: list[FrozenTrial] = []  # finished since the union last looked
         self.spaces: dict[str, Space] = {}
         self.user_attrs: dict[str, Any] = {}
-        self.queue: deque[tuple[dict[str, Any], dict[str, Any]]] = deque()
+        self.queue: deque[tuple[dict[str, Any], dict[str, Any], int]] = deque()
         self.unknown: Counter[str] = Counter()
         self.newest: dict[str, int] = {}  # worker -> number of the trial it created last
         self.events = 0
@@ -142,6 +142,8 @@ class History:
             "space": self._space,
             "enqueued": self._enqueued,
             "study": self._study,
+            "taken": self._taken,
+            "beat": lambda e: None,
         }
 
     def apply(self, events: Iterable[Event]) -> None:
@@ -212,34 +214,59 @@ class History:
     # The fold, one method for each kind of event
 
     def _study(self, e: Event) -> None:
+        if e.data.get("min_reader", 1) > SCHEMA:
+            raise ValueError(
+                f"Study {e.data.get('name')!r} was written by a newer inloop (schema {e.data.get('schema')}); this one "
+                f"reads up to schema {SCHEMA}. Upgrade inloop."
+            )
         self.header = e.data
         self.sign = -1.0 if e.data["direction"] == "maximize" else 1.0
         self.seed = e.data["seed"]
 
     def _space(self, e: Event) -> None:
         if e.data["id"] not in self.spaces:
-            self.spaces[e.data["id"]] = Space.from_json(e.data["space"])
+            self.spaces[e.data["id"]] = Space.from_json(e.data["space"], labels=True)
+
+    def provide(self, space: Space) -> None:
+        """Take the live form of a space whose choices the log holds only as labels."""
+        known = self.spaces.get(space.id)
+        self.spaces[space.id] = space
+        if known is None or known is space or not known.has_labels:
+            return
+        for trial in self.trials:
+            for name, dist in trial.distributions.items():
+                if dist is known.get(name):
+                    trial.distributions[name] = space[name]
+                    trial.params[name] = space[name].unpack(dist.pack(trial.params[name]))
+        self._union.replace(known, space)
 
     def _enqueued(self, e: Event) -> None:
         space_id, stored, attrs = e.data
         space = None if space_id is None else self.spaces[space_id]
         params = {n: space[n].unpack(v) if space else v for n, v in stored.items()}
-        self.queue.append((params, attrs))
+        self.queue.append((params, attrs, 0))
 
     def _created(self, e: Event) -> None:
         number = len(self.trials)
-        at, takes_queued = e.data
-        trial = FrozenTrial(number, e.worker, at)
+        at, takes_queued, lease = e.data
+        trial = FrozenTrial(number, e.worker, at, lease)
         if takes_queued and self.queue:
-            trial.queued, attrs = self.queue.popleft()
+            trial.queued, attrs, trial.retry = self.queue.popleft()
             trial.user_attrs.update(attrs)
         self.trials.append(trial)
         self.running[number] = None
         self.states[TrialState.RUNNING] += 1
         self.newest[e.worker] = number
 
+    def _taken(self, e: Event) -> None:
+        trial = self.trials[e.trial]
+        if not trial.finished:
+            trial.worker, trial.lease = e.worker, e.data
+
     def _params(self, e: Event) -> None:
         trial = self.trials[e.trial]
+        if trial.finished:  # a worker that came back too late
+            return
         space_id, stored = e.data
         space = None if space_id is None else self.spaces[space_id]
         for name, value in stored.items():
@@ -255,6 +282,8 @@ class History:
 
     def _report(self, e: Event) -> None:
         trial = self.trials[e.trial]
+        if trial.finished:
+            return
         stream, step, value = e.data
         curve = trial.curves.get(stream)
         if curve is None:
@@ -276,10 +305,13 @@ class History:
                 table.feed(e.trial, curve, len(curve.steps) - 1)
 
     def _pruned(self, e: Event) -> None:
-        self.trials[e.trial].pruned = True
+        if not self.trials[e.trial].finished:
+            self.trials[e.trial].pruned = True
 
     def _attr(self, e: Event) -> None:
         key, value = e.data
+        if e.trial >= 0 and self.trials[e.trial].finished:
+            return
         (self.user_attrs if e.trial < 0 else self.trials[e.trial].user_attrs)[key] = value
 
     def _finished(self, e: Event) -> None:
@@ -298,9 +330,16 @@ class History:
             self._complete(trial)
         if state in (TrialState.COMPLETE, TrialState.PRUNED):
             self._untaught.append(trial)
-        if state is not TrialState.LOST:
+        if state is TrialState.LOST:
+            self._give_back(trial)
+        else:
             self.told.append(trial.number)
             self.ranking.add(trial.number, self._loss(trial), _tier(trial))
+
+    def _give_back(self, trial: FrozenTrial) -> None:
+        """Offer the parameters of a lost trial again, but not for ever."""
+        if trial.params and trial.retry < self.header.get("retry", 1):
+            self.queue.appendleft((trial.params, trial.user_attrs, trial.retry + 1))
 
     def _complete(self, trial: FrozenTrial) -> None:
         value = math.nan if trial.value is None else trial.value

@@ -92,7 +92,7 @@ def run(
         except KeyboardInterrupt:
             budget.close()
             for record in list(budget.running.values()):  # of other threads: they end at their next report
-                study._finish(record, TrialState.FAILED, None)
+                study._log.finish(record, TrialState.FAILED, None)
             raise
 
 
@@ -107,9 +107,9 @@ def run_trial(
     try:
         value = as_value(objective(trial), f"trial {trial.number}: the objective's return value")
     except TrialPruned:
-        return study._finish(record, TrialState.PRUNED, None)
+        return study._log.finish(record, TrialState.PRUNED, None)
     except Exception as error:
-        study._finish(record, TrialState.FAILED, None)
+        study._log.finish(record, TrialState.FAILED, None)
         if record.pruned or isinstance(error, catch):
             # an objective may stumble over the half-trained model of a pruned trial
             level = logging.DEBUG if record.pruned else logging.WARNING
@@ -117,13 +117,13 @@ def run_trial(
             return record
         raise
     except BaseException:
-        study._finish(record, TrialState.FAILED, None)
+        study._log.finish(record, TrialState.FAILED, None)
         raise
     _warn_unused(record)
     if value != value and not record.pruned:
         warnings.warn(f"trial {trial.number}: the objective returned NaN; the trial is FAILED.", stacklevel=2)
-        return study._finish(record, TrialState.FAILED, value)
-    return study._finish(record, TrialState.COMPLETE, value)
+        return study._log.finish(record, TrialState.FAILED, value)
+    return study._log.finish(record, TrialState.COMPLETE, value)
 
 
 def _warn_unused(record: FrozenTrial) -> None:

@@ -419,7 +419,7 @@ class Sampled(_StoredAsIs):
 
     def to_json(self) -> dict[str, Any]:
         """Return a label; the object itself is not stored."""
-        return {"type": "sampled", "label": label(self.source)}
+        return {"type": "sampled", "label": self.source.text if isinstance(self.source, Label) else label(self.source)}
 
 
 Distribution: TypeAlias = Float | Int | Categorical | Quantile | Sampled
@@ -580,10 +580,25 @@ class Space(Mapping[str, Distribution]):
         }
         return {"params": {n: d.to_json() for n, d in self._dists.items()}, "when": when}
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether it was read from JSON and does not know all of its values."""
+        return any(
+            any(isinstance(c, Label) for c in d.choices)
+            if isinstance(d, Categorical)
+            else isinstance(d, Sampled) and isinstance(d.source, Label)
+            for d in self.dists
+        )
+
+    @cached_property
+    def holds_more_than_json(self) -> bool:
+        """Whether `to_json` leaves something out."""
+        return any("label" in d.to_json() or _has_label(d.to_json().get("choices", ())) for d in self.dists)
+
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Space:
+    def from_json(cls, data: Mapping[str, Any], labels: bool = False) -> Space:
         """Return the space that `to_json` wrote, or raise ValueError as `from_json` does."""
-        dists = {n: from_json(d) for n, d in data["params"].items()}
+        dists = {n: from_json(d, labels) for n, d in data["params"].items()}
         when = {
             c: {p: [_value_at(dists[p], k) for k in levels] for p, levels in ps.items()}
             for c, ps in data["when"].items()
@@ -670,19 +685,35 @@ def as_distribution(value: Any, name: str = "parameter") -> Distribution:
     )
 
 
-def from_json(data: Mapping[str, Any]) -> Distribution:
+@dataclass(frozen=True)
+class Label:
+    """Stands for a choice that is known only by its readable name."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"<{self.text}>"
+
+
+def from_json(data: Mapping[str, Any], labels: bool = False) -> Distribution:
     """Return the distribution that ``to_json`` wrote.
 
+    Args:
+        data: What ``to_json`` returned.
+        labels: Put a `Label` where JSON could not hold the value itself.
+
     Raises:
-        ValueError: If it cannot be rebuilt from data alone (choices or objects JSON cannot hold).
+        ValueError: If it cannot be rebuilt from data alone, and ``labels`` is False.
     """
     kind = data["type"]
     if kind == "float":
         return Float(data["low"], data["high"], data["log"], data["step"])
     if kind == "int":
         return Int(data["low"], data["high"], data["log"], data["step"])
-    if kind == "categorical" and not any(isinstance(c, dict) for c in data["choices"]):
-        return Categorical(data["choices"])
+    if kind == "categorical" and (labels or not any(isinstance(c, dict) for c in data["choices"])):
+        return Categorical([Label(c["label"]) if isinstance(c, dict) else c for c in data["choices"]])
+    if labels:
+        return Sampled(Label(data["label"]))
     raise ValueError(f"This {kind} parameter holds values that are not stored; give the same space again: {data!r}")
 
 
@@ -737,11 +768,15 @@ def _same(a: Any, b: Any) -> bool:
         return False
 
 
+def _has_label(choices: Iterable[Any]) -> bool:
+    return any(isinstance(c, dict) for c in choices)
+
+
 def _choice_json(value: Any) -> Any:
     plain = value is None or isinstance(value, bool | int | str)
     if plain or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return {"label": label(value)}
+    return {"label": value.text if isinstance(value, Label) else label(value)}
 
 
 def _conditions(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +12,18 @@ import numpy as np
 from . import loop, pruners, samplers
 from .events import MIN_READER, SCHEMA, Event, check_json
 from .history import History
+from .log import Log
 from .samplers import StudyStopped
 from .space import Distribution, Space
-from .storage import MemoryStorage, Storage, StudyExists
-from .trial import FrozenTrial, Trial, TrialState, as_value
+from .storage import MemoryStorage, Storage, StudyExists, open_storage
+from .trial import FrozenTrial, Trial, TrialLost, TrialState, as_value
 from .union import check_same_kind
 
 if TYPE_CHECKING:
     import pandas
+
+#: Default of ``lease``: seconds of silence after which a process counts as dead.
+LEASE = 60.0
 
 
 class Study:
@@ -30,6 +33,7 @@ class Study:
         study_name: Its name in the storage.
         sampler, pruner: What proposes parameters and ends trials early.
         space: The declared `Space`, None for define-by-run objectives.
+        lease: Seconds of silence after which a process that shares the study counts as dead.
 
     Example:
         >>> import inloop
@@ -46,21 +50,19 @@ class Study:
         sampler: samplers.Sampler,
         pruner: pruners.Pruner,
         space: Space | None = None,
+        lease: float = LEASE,
     ) -> None:
         self.study_name = study_name
         self.sampler = sampler
         self.pruner = pruner
         self.space = space
-        self._storage = storage
-        self._worker = os.urandom(8).hex()
-        self._seq = 0
-        self._lock = threading.RLock()
-        self._history = History()
+        self.lease = lease
+        self._log = Log(study_name, storage, lease)
         self._singles: dict[str, Space] = {}  # name -> space of the one distribution last suggested
         self._stopped = False
-        self._sync()
-        if space is None and self._history.header.get("space") is not None:
-            self.space = Space.from_json(self._history.header["space"])
+        declared = self._history.header.get("space")
+        if declared is not None:
+            self.space = self._as_declared(Space.from_json(declared, labels=True), space)
 
     # What is known
 
@@ -70,11 +72,15 @@ class Study:
         return str(self._history.header["direction"])
 
     @property
+    def _history(self) -> History:
+        return self._log.history
+
+    @property
     def history(self) -> History:
         """All that the study has seen, up to date."""
-        with self._lock:
-            self._sync()
-            return self._history
+        with self._log.lock:
+            self._log.sync()
+            return self._log.history
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -113,7 +119,7 @@ class Study:
     def set_user_attr(self, key: str, value: Any) -> None:
         """Keep a JSON value with the study; a TypeError names what is not JSON."""
         check_json(value, f"user_attrs[{key!r}]")
-        self._write("attr", -1, (key, value))
+        self._log.write(("attr", -1, (key, value)))
 
     def trials_dataframe(self) -> pandas.DataFrame:
         """Return a pandas DataFrame with one row a trial, columns as in Optuna.
@@ -159,13 +165,14 @@ class Study:
         """
         if self._stopped:
             raise StudyStopped("The study was stopped; study.optimize(...) or study.resume() goes on with it.")
-        with self._lock:
-            self._sync()
+        with self._log.lock:
+            self._log.sync()
+            self._log.expire()
             over = self.sampler.exhausted(self._history)
             if over is not None:
                 raise StudyStopped(over)
             fixed = self._declared(space)
-            record = self._created(takes_queued=True)
+            record = self._log.create(takes_queued=True)
             joint = fixed or self.sampler.space or self._history.union.space
             if joint is None:
                 return Trial(self, record, {}, None)
@@ -202,8 +209,12 @@ class Study:
                 one has no value.
             TypeError: If ``value`` is not a number.
         """
-        with self._lock:
+        with self._log.lock:
             record = self._record(trial)
+            if isinstance(trial, Trial) and not record.finished:
+                trial._send()
+            if record.state is TrialState.LOST:
+                raise TrialLost(f"trial {record.number} was given back because its worker was not heard of.")
             if record.finished:
                 raise ValueError(
                     f"trial {record.number} was told before ({record.state.name}, value={record.value}); "
@@ -216,7 +227,7 @@ class Study:
                 raise ValueError(f"trial {record.number}: a complete trial needs a value; or tell state='failed'.")
             if end is TrialState.COMPLETE and value is not None and value != value:
                 end = TrialState.FAILED
-            return self._finish(record, end, value)
+            return self._log.finish(record, end, value)
 
     def optimize(
         self,
@@ -267,8 +278,8 @@ class Study:
         """
         attrs = dict(user_attrs or {})
         check_json(attrs, "user_attrs")
-        with self._lock:
-            self._write("enqueued", -1, (*self._packed(params, "enqueue_trial"), attrs))
+        with self._log.lock:
+            self._log.write(("enqueued", -1, (*self._packed(params, "enqueue_trial"), attrs)))
 
     def add_trial(
         self,
@@ -296,14 +307,14 @@ class Study:
         value = None if value is None else as_value(value, "add_trial: value")
         reports = [(0, int(s), as_value(v, f"add_trial: curve[{s}]")) for s, v in (curve or {}).items()]
         check_json(attrs := dict(user_attrs or {}), "user_attrs")
-        with self._lock:
+        with self._log.lock:
             packed = self._packed(params, "add_trial")
-            n = self._created(takes_queued=False).number
-            self._write_all(
-                [("params", n, packed)]
-                + [("report", n, r) for r in reports]
-                + [("attr", n, kv) for kv in attrs.items()]
-                + [("finished", n, (end.name, value, time.time()))]
+            n = self._log.create(takes_queued=False).number
+            self._log.write(
+                ("params", n, packed),
+                *(("report", n, r) for r in reports),
+                *(("attr", n, kv) for kv in attrs.items()),
+                ("finished", n, (end.name, value, time.time())),
             )
             return self._history.trials[n]
 
@@ -315,51 +326,40 @@ class Study:
         )
 
     def __reduce__(self) -> Any:
-        raise TypeError("A study in memory cannot be pickled to another process; use threads (n_jobs).")
+        # a study in memory is copied with all its trials; others are opened again where they are
+        parts = (self.study_name, self._log.storage, self.sampler, self.pruner, self.space, self.lease)
+        if self._log.storage.shared:
+            return Study, parts
+        with self._log.lock:
+            events = self._log.storage.read(self.study_name, 0)
+            return _copied, (events, list(self._history.spaces.values()), parts[0], *parts[2:])
 
     # What trials and the loop use
 
-    def _write(self, kind: str, trial: int, data: Any) -> None:
-        with self._lock:
-            self._seq += 1
-            self._storage.append(self.study_name, (Event(self._worker, self._seq, kind, trial, data),))
-            self._sync()
-
-    def _write_all(self, facts: Iterable[tuple[str, int, Any]]) -> None:
-        with self._lock:
-            events = []
-            for kind, trial, data in facts:
-                self._seq += 1
-                events.append(Event(self._worker, self._seq, kind, trial, data))
-            self._storage.append(self.study_name, events)
-            self._sync()
-
-    def _sync(self) -> None:
-        events = self._storage.read(self.study_name, self._history.events)
-        if events:
-            self._history.apply(events)
-
-    def _created(self, takes_queued: bool) -> FrozenTrial:
-        self._write("created", -1, (time.time(), takes_queued))
-        return self._history.trials[self._history.newest[self._worker]]
-
-    def _finish(self, record: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
-        with self._lock:
-            if not record.finished:
-                self._write("finished", record.number, (state.name, value, time.time()))
-            return record
-
     def _should_prune(self, record: FrozenTrial, stream: int, since: int) -> bool:
-        with self._lock:
-            self._sync()
-            if not self.pruner.prune(self._history, record, stream, since):
-                return False
-            curve = record.curves[stream]
-            self._write("pruned", record.number, (stream, curve.steps[-1]))
+        log = self._log
+        with log.lock:
+            log.sync()
+            if record.finished or not self.pruner.prune(log.history, record, stream, since):
+                return record.finished
+            log.write(("pruned", record.number, (stream, record.curves[stream].steps[-1])))
             return True
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng((self._history.seed, number))
+
+    @staticmethod
+    def _as_declared(stored: Space, given: Space | None) -> Space:
+        """Return the study's space: as stored, or as given again where it holds what JSON cannot."""
+        if given is not None:
+            if given.id != stored.id:
+                raise ValueError(f"The study's space is {stored!r}, not {given!r}.")
+            return given
+        if stored.has_labels:
+            raise ValueError(
+                f"The study's space holds values that are not stored; give the same space again: {stored!r}"
+            )
+        return stored
 
     def _declared(self, space: Space | Mapping[str, Any] | None) -> Space | None:
         if space is None:
@@ -369,7 +369,7 @@ class Study:
     def _record(self, trial: Trial | int) -> FrozenTrial:
         if isinstance(trial, Trial):
             return trial._record
-        self._sync()
+        self._log.sync()
         known = self._history.trials
         if isinstance(trial, bool) or not isinstance(trial, int | np.integer):
             raise TypeError(f"tell: give a trial or its number, got {trial!r}.")
@@ -386,23 +386,28 @@ class Study:
         if old is not None and old is not dist:
             check_same_kind(name, old, dist)
 
-    def _take(self, record: FrozenTrial, name: str, dist: Distribution, value: Any) -> Any:
+    def _single(self, name: str, dist: Distribution) -> Space:
+        """Return the declared space of this one parameter."""
         single = self._singles.get(name)
         if single is None or single.dists[0] != dist:
             single = self._singles[name] = Space({name: dist})
-        self._write_params(record.number, single, {name: value})
-        return value
+            self._declare(single)
+        return single
 
     def _write_params(self, number: int, space: Space, params: Mapping[str, Any]) -> None:
         self._declare(space)
         stored = {n: space[n].pack(v) for n, v in params.items()}
-        self._write("params", number, (space.id, stored))
+        self._log.write(("params", number, (space.id, stored)))
 
     def _declare(self, space: Space) -> None:
         """Write a space to the log before its first use."""
-        if space.id not in self._history.spaces:
-            self._history.spaces[space.id] = space  # the live one: it may hold what JSON cannot
-            self._write("space", -1, {"id": space.id, "space": space.to_json()})
+        history = self._log.history
+        known = history.spaces.get(space.id)
+        if known is space:
+            return
+        history.provide(space)  # the live one: it may hold what JSON cannot
+        if known is None:
+            self._log.write(("space", -1, {"id": space.id, "space": space.to_json()}))
 
     def _packed(self, params: Mapping[str, Any], what: str) -> tuple[str | None, dict[str, Any]]:
         """Return parameters from outside in stored form, with the id of the space they were checked by."""
@@ -425,15 +430,27 @@ class Study:
         return f"{n} trial{'s' * (n != 1)}" + (f" ({', '.join(parts)})" if parts else "")
 
 
+def _copied(events: list[Event], spaces: list[Space], name: str, *parts: Any) -> Study:
+    """Return a copy in memory of a study; what a pickled `Study` calls."""
+    storage = MemoryStorage()
+    storage.create(name, events)
+    study = Study(name, storage, *parts)
+    for space in spaces:
+        study._history.provide(space)
+    return study
+
+
 def create_study(
     direction: str = "minimize",
     sampler: samplers.Sampler | str | None = None,
     pruner: pruners.Pruner | str | None = None,
-    storage: Storage | None = None,
+    storage: Storage | str | None = None,
     study_name: str | None = None,
     load_if_exists: bool = False,
     seed: int | None = None,
     space: Space | Mapping[str, Any] | None = None,
+    lease: float = LEASE,
+    retry: int = 1,
 ) -> Study:
     """Start a study.
 
@@ -442,11 +459,14 @@ def create_study(
         sampler: A sampler or its name (``"tpe"``, ``"random"``, ``"qmc"``); None: `TPESampler`.
         pruner: A pruner or its name (``"halving"``, ``"median"``, ``"hyperband"``, ``"nop"``); None:
             `SuccessiveHalvingPruner`.
-        storage: Where its log lives; None: memory.
+        storage: Where its log lives: a file (``"study.db"``), a URL, a `Storage`; None: memory.
         study_name: Its name there; None: one is made up.
         load_if_exists: Go on with a study of that name, whose direction must be the same.
         seed: Of all random choices; None: a random one is drawn and kept with the study.
         space: Parameters to search; None: the objective's ``suggest_*`` calls show them.
+        lease: In a shared storage, seconds of silence after which a process counts as dead and
+            its trials as LOST.
+        retry: Offer the parameters of a lost trial again so many times.
 
     Raises:
         ValueError: If the direction or a name is unknown, or the study exists.
@@ -459,6 +479,8 @@ def create_study(
         raise ValueError(f"direction must be 'minimize' or 'maximize', got {direction!r}.")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
         raise ValueError(f"seed must be an integer of at least 0 or None, got {seed!r}.")
+    if not lease > 0 or retry < 0:
+        raise ValueError(f"lease must be positive and retry at least 0, got {lease!r} and {retry!r}.")
     log = _storage(storage)
     name = study_name if study_name is not None else f"study-{os.urandom(4).hex()}"
     live = space if space is None or isinstance(space, Space) else Space(space)
@@ -469,13 +491,14 @@ def create_study(
         "schema": SCHEMA,
         "min_reader": MIN_READER,
         "space": None if live is None else live.to_json(),
+        "retry": retry,
     }
     try:
         log.create(name, [Event(os.urandom(8).hex(), 0, "study", -1, header)])
     except StudyExists:
         if not load_if_exists:
             raise
-    study = Study(name, log, samplers.from_name(sampler), pruners.from_name(pruner), live)
+    study = Study(name, log, samplers.from_name(sampler), pruners.from_name(pruner), live, lease)
     if study.direction != direction:
         raise ValueError(f"Study {name!r} exists and its direction is {study.direction!r}, not {direction!r}.")
     return study
@@ -483,34 +506,42 @@ def create_study(
 
 def load_study(
     study_name: str,
-    storage: Storage,
+    storage: Storage | str,
     sampler: samplers.Sampler | str | None = None,
     pruner: pruners.Pruner | str | None = None,
+    space: Space | Mapping[str, Any] | None = None,
+    lease: float = LEASE,
 ) -> Study:
     """Return the study of that name in ``storage``.
 
+    Args:
+        study_name: Its name.
+        storage: Where its log lives.
+        sampler: As in `create_study`; it is not stored.
+        pruner: As in `create_study`; it is not stored.
+        space: The study's space, needed again only where it holds values that JSON cannot.
+        lease: As in `create_study`.
+
     Raises:
         StudyNotFound: If there is none.
+        ValueError: If ``space`` is not the study's, or is needed and missing.
     """
-    return Study(study_name, _storage(storage), samplers.from_name(sampler), pruners.from_name(pruner))
+    live = space if space is None or isinstance(space, Space) else Space(space)
+    return Study(study_name, _storage(storage), samplers.from_name(sampler), pruners.from_name(pruner), live, lease)
 
 
-def delete_study(study_name: str, storage: Storage) -> None:
+def delete_study(study_name: str, storage: Storage | str) -> None:
     """Remove a study and all its trials, or raise `StudyNotFound`."""
     _storage(storage).delete(study_name)
 
 
-def get_all_study_names(storage: Storage) -> list[str]:
+def get_all_study_names(storage: Storage | str) -> list[str]:
     """Return the names of the studies in ``storage``."""
     return _storage(storage).names()
 
 
-def _storage(storage: Storage | None) -> Storage:
-    if storage is None:
-        return MemoryStorage()
-    if isinstance(storage, Storage):
-        return storage
-    raise TypeError(f"storage must be a Storage (MemoryStorage) or None, got {storage!r}; files and URLs come later.")
+def _storage(storage: Storage | str | None) -> Storage:
+    return MemoryStorage() if storage is None else open_storage(storage)
 
 
 def _end_state(state: TrialState | str | None, what: str) -> TrialState:

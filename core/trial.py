@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import time
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from .events import check_json
 from .space import Categorical, Distribution, Float, Int
 
 if TYPE_CHECKING:
+    from .log import Fact
     from .study import Study
 
 
@@ -72,13 +74,17 @@ class FrozenTrial:
     """
 
     __slots__ = (
-        "_finish", "_start", "curves", "distributions", "last", "number", "params", "pruned", "queued", "reports",
-        "state", "user_attrs", "value", "worker",
+        "_finish", "_start", "curves", "distributions", "last", "lease", "number", "params", "pruned", "queued",
+        "reports", "retry", "state", "user_attrs", "value", "worker",
     )  # fmt: skip
 
-    def __init__(self, number: int, worker: str, start: float) -> None:
+    def __init__(self, number: int, worker: str, start: float, lease: float) -> None:
         self.number = number
+        #: Who runs it, and after how many silent seconds it is LOST (0: never).
         self.worker = worker
+        self.lease = lease
+        #: How many lost trials before this one had the same parameters.
+        self.retry = 0
         self.state = TrialState.RUNNING
         self.value: float | None = None
         self.params: dict[str, Any] = {}
@@ -129,7 +135,8 @@ class Trial:
     """A running trial: takes parameters, reports values, asks whether to go on.
 
     Got from `Study.ask` or as the argument of an objective. A copy (``copy``, ``deepcopy``,
-    ``sklearn.clone``) is another handle on the same trial of the same study.
+    ``sklearn.clone``) is another handle on the same trial of the same study; so is one pickled to
+    another process, where it talks to the study's storage, or to the study itself if that is in memory.
 
     Example:
         >>> import inloop
@@ -143,12 +150,22 @@ class Trial:
         'COMPLETE'
     """
 
-    def __init__(self, study: Study, record: FrozenTrial, proposal: dict[str, Any], rng: np.random.Generator | None):
+    def __init__(
+        self,
+        study: Study,
+        record: FrozenTrial,
+        proposal: dict[str, Any],
+        rng: np.random.Generator | None,
+        asked: dict[int, int] | None = None,
+    ) -> None:
         self.study = study
         self._record = record
         self._proposal = proposal
         self._rng = rng
-        self._asked: dict[int, int] = {}  # stream -> number of its reports that should_prune has seen
+        self._asked = {} if asked is None else asked  # stream -> number of its reports that should_prune has seen
+        self._unsent: list[Fact] = []  # reports and parameters for the next exchange with a shared storage
+        self._fresh: dict[str, Any] = {}  # parameters among them
+        self._sent = time.monotonic()
 
     @property
     def number(self) -> int:
@@ -158,7 +175,7 @@ class Trial:
     @property
     def params(self) -> dict[str, Any]:
         """Parameters taken so far."""
-        return dict(self._record.params)
+        return {**self._record.params, **self._fresh}
 
     @property
     def user_attrs(self) -> dict[str, Any]:
@@ -215,13 +232,15 @@ class Trial:
         if record.state is not TrialState.RUNNING:
             self._refuse("takes no more reports")
         curve = record.curves.get(stream)
-        if curve is not None and step in curve.seen:
+        if (curve is not None and step in curve.seen) or any(
+            kind == "report" and data[:2] == (stream, step) for kind, _, data in self._unsent
+        ):
             where = f" of stream {stream}" if stream else ""
             warnings.warn(
                 f"trial {self.number}: step {step}{where} was reported before; the first report counts.", stacklevel=2
             )
             return
-        self.study._write("report", record.number, (stream, step, value))
+        self._tell(("report", record.number, (stream, step, value)))
 
     def should_prune(self) -> bool:
         """Ask the pruner about the last report.
@@ -236,6 +255,8 @@ class Trial:
             return True
         if record.pruned:
             return True
+        if self._unsent:
+            self._send()
         if record.last is None:
             return False
         stream = record.last[0]
@@ -252,13 +273,13 @@ class Trial:
         check_json(value, f"user_attrs[{key!r}]")
         if self._record.finished:
             self._refuse("takes no more attributes")
-        self.study._write("attr", self.number, (key, value))
+        self._send(("attr", self.number, (key, value)))
 
     def _suggest(self, name: str, dist: Distribution) -> Any:
         """Return the value of ``name``: taken before, enqueued, proposed, or sampled alone."""
         record = self._record
-        if name in record.params:
-            value = record.params[name]
+        if name in record.params or name in self._fresh:
+            value = self._fresh[name] if name in self._fresh else record.params[name]
             if not dist.contains(value):
                 raise ValueError(f"trial {self.number}: {name}={value!r} was taken before and lies outside {dist!r}.")
             return value
@@ -268,16 +289,47 @@ class Trial:
         if record.queued is not None and name in record.queued:
             value = record.queued[name]
             if dist.contains(value):
-                return self.study._take(record, name, dist, dist.cast(value))
+                return self._take(name, dist, dist.cast(value))
             warnings.warn(
                 f"trial {self.number}: the enqueued {name}={value!r} lies outside {dist!r}; it is sampled.",
                 stacklevel=4,
             )
         if name in self._proposal and dist.contains(self._proposal[name]):
-            return self.study._take(record, name, dist, dist.cast(self._proposal[name]))
+            return self._take(name, dist, dist.cast(self._proposal[name]))
         if self._rng is None:
             self._rng = self.study._rng(self.number)
-        return self.study._take(record, name, dist, dist.from_unit(self._rng.random()))
+        return self._take(name, dist, dist.from_unit(self._rng.random()))
+
+    def _take(self, name: str, dist: Distribution, value: Any) -> Any:
+        space = self.study._single(name, dist)
+        self._fresh[name] = value
+        self._tell(("params", self.number, (space.id, {name: dist.pack(value)})))
+        return value
+
+    def _tell(self, fact: Fact) -> None:
+        """Write a fact: at once in memory; to a shared storage with the next question, or after a second."""
+        if not self.study._log.storage.shared:
+            self.study._log.write(fact)
+            return
+        self._unsent.append(fact)
+        if time.monotonic() - self._sent > 1.0:
+            self._send()
+
+    def _send(self, *more: Fact) -> None:
+        """Write what is unsent, and take the trial over if it came from another process.
+
+        Raises:
+            TrialLost: If the trial turns out to have been given back.
+        """
+        log = self.study._log
+        if self._record.worker != log.worker and not self._record.finished and log.lease:
+            log.take_over(self._record)
+        log.write(*self._unsent, *more)
+        self._unsent.clear()
+        self._fresh.clear()
+        self._sent = time.monotonic()
+        if self._record.state is TrialState.LOST:
+            self._refuse("is not yours any more")
 
     def _refuse(self, what: str) -> None:
         if self.state is TrialState.LOST:
@@ -285,19 +337,22 @@ class Trial:
         raise ValueError(f"trial {self.number} is {self.state.name}; it {what}.")
 
     def __copy__(self) -> Trial:
-        return Trial(self.study, self._record, self._proposal, self._rng)
+        if self._unsent:
+            self._send()
+        return Trial(self.study, self._record, self._proposal, self._rng, dict(self._asked))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Trial:
         return self.__copy__()
 
     def __reduce__(self) -> Any:
-        raise TypeError(
-            f"trial {self.number} belongs to a study in this process's memory and cannot be pickled to another one; "
-            "use threads (n_jobs) instead of processes."
-        )
+        from .address import Address, arrive
+
+        if self._unsent:
+            self._send()
+        return arrive, (Address.of(self.study), self.number, self._proposal, self._rng, dict(self._asked))
 
     def __repr__(self) -> str:
-        return f"Trial(number={self.number}, {self.state.name}, params={self._record.params})"
+        return f"Trial(number={self.number}, {self.state.name}, params={self.params})"
 
 
 def as_value(value: Any, what: str) -> float:

@@ -41,6 +41,13 @@ class Union:
         self.dists[name] = dist if old is None else _envelope(old, dist)
         self._stale = True
 
+    def replace(self, old: Space, new: Space) -> None:
+        """Put the distributions of ``new`` where those of ``old`` were seen."""
+        for name, dist in old.items():
+            if self.dists.get(name) is dist:
+                self.dists[name] = new[name]
+                self._stale = True
+
     def learn(self, params: Mapping[str, Any], dists: Mapping[str, Distribution]) -> None:
         """Take note of which parameters a whole trial suggested, and with which parents."""
         for n, d in dists.items():

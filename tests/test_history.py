@@ -104,7 +104,7 @@ def test_first_report_and_first_finish_count():
     h.apply(
         [
             Event("w", 0, "study", -1, {"direction": "minimize", "seed": 0}),
-            Event("w", 1, "created", -1, (0.0, True)),
+            Event("w", 1, "created", -1, (0.0, True, 0.0)),
             Event("w", 2, "report", 0, (0, 3, 1.0)),
             Event("v", 1, "report", 0, (0, 3, 9.0)),
             Event("v", 2, "finished", 0, ("COMPLETE", 2.0, 1.0)),

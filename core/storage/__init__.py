@@ -30,3 +30,10 @@ def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(f".{_LATER[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def open_storage(storage: "Storage | str") -> Storage:
+    """Return the storage itself or the one that a path or URL names."""
+    if isinstance(storage, Storage):
+        return storage
+    raise TypeError(f"storage must be a Storage or None, got {storage!r}.")

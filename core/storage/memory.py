@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..events import Event
 from .storage import Storage, StudyExists, StudyNotFound
+
+if TYPE_CHECKING:
+    from .server import Server
 
 
 class _Log:
     """The events of one study, and the largest ``seq`` of each worker."""
 
-    __slots__ = ("events", "last")
+    __slots__ = ("events", "last", "lock")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.last: dict[str, int] = {}
+        self.lock = threading.Lock()
 
-    def holds(self, event: Event) -> bool:
+    def extend(self, events: Sequence[Event]) -> None:
+        last = self.last
+        with self.lock:
+            for event in events:
+                worker, seq, _, _, _ = event
+                if worker not in last or seq > last[worker]:
+                    last[worker] = seq
+                elif self._holds(event):  # a worker's events come in order, unless they are repeated
+                    continue
+                self.events.append(event)
+
+    def _holds(self, event: Event) -> bool:
         return any(e.seq == event.seq and e.worker == event.worker for e in self.events)
 
 
@@ -33,7 +49,10 @@ class MemoryStorage(Storage):
         ['created']
     """
 
+    shared = False
+
     def __init__(self) -> None:
+        self._server: Server | None = None
         self._logs: dict[str, _Log] = {}
         self._lock = threading.Lock()
 
@@ -42,7 +61,7 @@ class MemoryStorage(Storage):
             if study in self._logs:
                 raise StudyExists(study)
             log = _Log()
-            _extend(log, events)
+            log.extend(events)
             self._logs[study] = log
 
     def delete(self, study: str) -> None:
@@ -55,13 +74,20 @@ class MemoryStorage(Storage):
             return list(self._logs)
 
     def append(self, study: str, events: Sequence[Event]) -> None:
-        log = self._log(study)
-        with self._lock:
-            _extend(log, events)
+        self._log(study).extend(events)
 
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
         events = self._log(study).events
         return events[since:] if limit is None else events[since : since + limit]
+
+    def elsewhere(self) -> Storage:
+        """Start to listen, if need be, and return a client's storage."""
+        from .server import ClientStorage, Server
+
+        with self._lock:
+            if self._server is None:
+                self._server = Server(self)
+            return ClientStorage(self._server.address, self._server.authkey)
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("A MemoryStorage lives in this process alone; serve it to others with inloop.storage.Server.")
@@ -71,15 +97,3 @@ class MemoryStorage(Storage):
             return self._logs[study]
         except KeyError:
             raise StudyNotFound(study, list(self._logs)) from None
-
-
-def _extend(log: _Log, events: Sequence[Event]) -> None:
-    last = log.last
-    for event in events:
-        worker, seq = event[0], event[1]
-        newest = last.get(worker, -1)
-        if seq > newest:
-            last[worker] = seq
-        elif log.holds(event):  # a worker's events come in order, unless they are repeated
-            continue
-        log.events.append(event)

@@ -48,6 +48,9 @@ class Storage(ABC):
     it), so that an append whose outcome is not known can be repeated.
     """
 
+    #: Whether other processes may write to it too.
+    shared = True
+
     @abstractmethod
     def create(self, study: str, events: Sequence[Event]) -> None:
         """Start the log of a study with its first events, at least one, or raise `StudyExists`."""
@@ -83,6 +86,10 @@ class Storage(ABC):
             StudyNotFound: If there is no such study.
             StorageError: If the log is damaged or cannot be reached.
         """
+
+    def elsewhere(self) -> Storage:
+        """Return a storage with the same logs that can be pickled to another process of this machine."""
+        return self
 
     def close(self) -> None:  # noqa: B027
         """Let go of files and connections; using the storage again opens them again."""

@@ -1,0 +1,83 @@
+"""How a trial finds its study again from another process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .space import Space
+from .storage import Storage
+from .trial import Trial
+
+if TYPE_CHECKING:
+    from .pruners import Pruner
+    from .samplers import Sampler
+    from .study import Study
+
+_lock = threading.Lock()
+_home: weakref.WeakValueDictionary[tuple[int, str], Study] = weakref.WeakValueDictionary()
+_opened: dict[tuple[int, bytes, str], Study] = {}
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a study lives, in a form that can be pickled.
+
+    Attributes:
+        study_name: Its name in the storage.
+        storage: Its storage; of a study in memory, a client of it.
+        worker: Name of the process it comes from; there, the study itself is found again.
+        sampler, pruner, space, lease: As in `Study`.
+        spaces: Spaces of the log that hold what JSON cannot.
+    """
+
+    study_name: str
+    storage: Storage
+    worker: str
+    sampler: Sampler
+    pruner: Pruner
+    space: Space | None
+    lease: float
+    spaces: tuple[Space, ...]
+
+    @classmethod
+    def of(cls, study: Study) -> Address:
+        """Return the address of a study; one in memory begins to listen for its trials."""
+        log = study._log
+        with _lock:
+            _home[os.getpid(), log.worker] = study
+        live = tuple(s for s in log.history.spaces.values() if s.holds_more_than_json)
+        storage = log.storage.elsewhere()
+        return cls(study.study_name, storage, log.worker, study.sampler, study.pruner, study.space, study.lease, live)
+
+    def open(self) -> Study:
+        """Return the study: itself in its own process, else a client of it, one for each process."""
+        from .study import Study
+
+        with _lock:
+            home = _home.get((os.getpid(), self.worker))
+            if home is not None:
+                return home
+            key = (os.getpid(), pickle.dumps(self.storage), self.study_name)
+            study = _opened.get(key)
+            if study is None:
+                _opened.clear()  # a worker serves one study at a time
+                study = Study(self.study_name, self.storage, self.sampler, self.pruner, self.space, self.lease)
+                _opened[key] = study
+        study.pruner = self.pruner
+        for space in self.spaces:
+            study._log.history.provide(space)
+        return study
+
+
+def arrive(address: Address, number: int, proposal: dict[str, Any], rng: Any, asked: dict[int, int]) -> Trial:
+    """Return trial ``number`` of the study at ``address``; what a pickled `Trial` calls."""
+    study = address.open()
+    with study._log.lock:
+        study._log.sync()
+        record = study._log.history.trials[number]
+    return Trial(study, record, proposal, rng, asked)

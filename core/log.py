@@ -1,0 +1,154 @@
+"""A study's log as one process reads and writes it, and the leases that keep its trials."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from typing import Any
+
+from .events import Event
+from .history import History
+from .storage import Storage
+from .trial import FrozenTrial, TrialState
+
+logger = logging.getLogger("inloop")
+
+#: What happened, to which trial (-1: none), and the data; see `inloop.events`.
+Fact = tuple[str, int, Any]
+
+
+class Log:
+    """Appends this process's events to a study's log and folds everybody's into a `History`.
+
+    A trial of a shared storage is leased to the process that runs it: every event of the process
+    renews the lease, and a daemon thread does so while it is silent. Whoever has heard nothing of a
+    process for a whole lease, by its own clock, may declare the trials of that process LOST.
+
+    Args:
+        name: The study's name in ``storage``.
+        storage: Where the log lives.
+        lease: Seconds; ignored where no other process can reach the storage.
+    """
+
+    def __init__(self, name: str, storage: Storage, lease: float) -> None:
+        self.name = name
+        self.storage = storage
+        self.history = History()
+        self.lock = threading.RLock()
+        self.lease = lease if storage.shared else 0.0
+        self._heard: dict[str, float] = {}  # other worker -> when it was last heard of
+        self._since = time.monotonic()
+        self._enter_process()
+        self.sync()
+
+    def _enter_process(self) -> None:
+        self._pid = os.getpid()
+        #: Random name of this process in the log.
+        self.worker = os.urandom(8).hex()
+        self._seq = 0
+        self._spoke = 0.0
+        self._beating = False
+
+    def write(self, *facts: Fact) -> None:
+        """Append facts, all or none, and fold in what is new in the log."""
+        with self.lock:
+            if os.getpid() != self._pid:
+                self._after_fork()
+            if facts:
+                events = []
+                for kind, trial, data in facts:
+                    self._seq += 1
+                    events.append(Event(self.worker, self._seq, kind, trial, data))
+                self.storage.append(self.name, events)
+                if self.lease:
+                    self._spoke = time.monotonic()
+            self.sync()
+
+    def sync(self) -> None:
+        """Fold in what is new in the log."""
+        events = self.storage.read(self.name, self.history.events)
+        if not events:
+            return
+        if self.storage.shared or events[-1].worker != self.worker:
+            now = time.monotonic()
+            for e in events:
+                if e.worker != self.worker:
+                    self._heard[e.worker] = now
+        self.history.apply(events)
+
+    def create(self, takes_queued: bool) -> FrozenTrial:
+        """Start a trial, leased to this process, and return it."""
+        with self.lock:
+            self.write(("created", -1, (time.time(), takes_queued, self.lease)))
+            self._beat()
+            return self.history.trials[self.history.newest[self.worker]]
+
+    def take_over(self, trial: FrozenTrial) -> None:
+        """Lease a running trial to this process, which has got it from another."""
+        with self.lock:
+            self.write(("taken", trial.number, self.lease))
+            self._beat()
+
+    def finish(self, trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
+        """End a trial unless it has ended."""
+        with self.lock:
+            self.sync()
+            if not trial.finished:
+                self.write(("finished", trial.number, (state.name, value, time.time())))
+            return trial
+
+    def expire(self) -> None:
+        """Declare the trials of workers LOST that were silent for longer than their lease."""
+        now = time.monotonic()
+        with self.lock:
+            for number in list(self.history.running):
+                trial = self.history.trials[number]
+                silent = now - self._heard.get(trial.worker, self._since)
+                if trial.lease and trial.worker != self.worker and silent > trial.lease:
+                    logger.warning("trial %d is LOST: nothing heard of its worker for %.0f s", number, silent)
+                    self.finish(trial, TrialState.LOST, None)
+
+    def _beat(self) -> None:
+        """Have a thread renew the leases while this process has running trials."""
+        if self.lease and not self._beating:
+            self._beating = True
+            thread = threading.Thread(target=_beats, args=(weakref.ref(self),), name="inloop-lease", daemon=True)
+            thread.start()
+
+    def _beat_once(self) -> bool:
+        """Renew the lease if it needs it; return whether to go on."""
+        with self.lock:
+            mine = [n for n in self.history.running if self.history.trials[n].worker == self.worker]
+            if not mine or os.getpid() != self._pid:
+                self._beating = False
+                return False
+            if time.monotonic() - self._spoke >= self.lease / 4:
+                self.write(("beat", -1, None))
+            return True
+
+    def _after_fork(self) -> None:
+        """Start anew as another worker in a forked child."""
+        if not self.storage.shared:
+            raise RuntimeError(
+                "This study lives in the memory of the process that made it, and this is a forked copy: what is "
+                "written here would be lost. Use storage='study.db', or pickle the trial, which finds its way back."
+            )
+        self._enter_process()
+
+
+def _beats(ref: weakref.ref[Log]) -> None:
+    while True:
+        log = ref()
+        if log is None:
+            return
+        pause = log.lease / 4
+        try:
+            if not log._beat_once():
+                return
+        except Exception as error:
+            logger.warning("the lease of study %r could not be renewed: %r", log.name, error)
+        del log
+        time.sleep(pause)
