@@ -1,0 +1,80 @@
+"""Laws of the documentation: what it shows runs as written, and it covers what is public."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import inloop
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# walked by import, not by file: under an editable install a file imported by its path would be a second module
+MODULES = ["inloop", *(m.name for m in pkgutil.walk_packages(inloop.__path__, "inloop."))]
+
+
+def blocks(page):
+    """Return the Python blocks of a page, each moved to its line in the file."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return ["\n" * text.count("\n", 0, m.start(1)) + m[1] for m in BLOCK.finditer(text)]
+
+
+def module(name):
+    """Import a module; one whose framework is not installed is skipped."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        if not name.startswith("inloop.integrations.") or (error.name or "").startswith("inloop"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_give_what_they_show(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    failed, _ = doctest.testmod(module(name))
+    assert not failed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_the_blocks_of_a_page_run_one_after_another(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = {"__name__": "__page__"}
+    for block in blocks(page):
+        exec(compile(block, str(ROOT / page), "exec"), scope)
+
+
+def test_the_first_block_of_the_readme_is_short():
+    lines = [line for line in blocks("README.md")[0].splitlines() if line.strip()]
+    assert len(lines) <= 15
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The built documentation; every warning of the builder is an error."""
+    out = tmp_path_factory.mktemp("site")
+    command = ["-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-d", out / "trees", ROOT / "docs", out]
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_the_reference_covers_what_is_public(site):
+    html = "".join(p.read_text(encoding="utf-8") for p in (site / "api").rglob("*.html"))
+    public = [f"inloop.{name}" for name in inloop.__all__]
+    for package in ("samplers", "pruners", "storage"):
+        public += [f"inloop.{package}.{name}" for name in getattr(inloop, package).__all__]
+    public += [name for name in MODULES if name.startswith("inloop.integrations.")]
+    there = set(re.findall(r'id="(?:module-)?([\w.]+)"', html))
+    # a class that two modules name is documented once, where it is most used
+    missing = {name for name in public if name not in there and f"inloop.{name.rpartition('.')[2]}" not in there}
+    assert not missing
