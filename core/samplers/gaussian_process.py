@@ -65,8 +65,14 @@ def matern(squared: Array) -> tuple[Array, Array]:
     """Return the Matern-5/2 correlation at scaled squared distances, and minus twice its derivative there."""
     p = np.sqrt(5.0 * squared)
     e = np.exp(-p)
-    slope = (5.0 / 3.0) * (1.0 + p) * e
-    return (1.0 + p + p * p / 3.0) * e, slope
+    slope = p + 1.0
+    p *= p
+    p /= 3.0
+    p += slope
+    p *= e
+    slope *= e
+    slope *= 5.0 / 3.0
+    return p, slope
 
 
 def squared_distances(a: Array, b: Array, inputs: Inputs, theta: Array) -> Array:
@@ -107,7 +113,8 @@ def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]
     value = 0.5 * data.targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * off @ off
 
     w = np.outer(weights, weights) - _inverse(factor)
-    m = scale * w * slope
+    m = w * slope
+    m *= scale
     pull = scaled * m.sum(1)[:, None] - m @ scaled
     gradient = np.concatenate(
         [
@@ -245,7 +252,7 @@ def _inverse(factor: Array) -> Array:
     """Return the inverse of the matrix whose lower Cholesky factor is given."""
     from scipy.linalg import lapack
 
-    lower: Array = np.tril(lapack.dpotri(factor, lower=1)[0])
+    lower: Array = lapack.dpotri(factor, lower=1)[0]  # clean: what lies above the diagonal is zero
     out = lower + lower.T
     out[np.diag_indices(len(out))] *= 0.5
     return out
