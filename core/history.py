@@ -268,16 +268,17 @@ class History:
         if trial.finished:  # a worker that came back too late
             return
         space_id, stored = e.data
-        space = None if space_id is None else self.spaces[space_id]
-        for name, value in stored.items():
-            if name in trial.params:
-                continue
-            if space is None:  # given from outside before any trial had shown a range
-                trial.params[name] = value
-            else:
-                dist = trial.distributions[name] = space[name]
-                trial.params[name] = dist.unpack(value)
-                self._union.see(name, dist)
+        params, seen = trial.params, self._union.dists
+        if space_id is None:  # given from outside before any trial had shown a range
+            params.update({n: v for n, v in stored.items() if n not in params})
+        else:
+            space = self.spaces[space_id]
+            for name, value in stored.items():
+                if name not in params:
+                    dist = trial.distributions[name] = space[name]
+                    params[name] = dist.unpack(value)
+                    if seen.get(name) is not dist:
+                        self._union.see(name, dist)
         self._changed.append(e.trial)
 
     def _report(self, e: Event) -> None:

@@ -102,6 +102,8 @@ class Log:
 
     def expire(self) -> None:
         """Declare the trials of workers LOST that were silent for longer than their lease."""
+        if not self._heard:  # nobody else has ever written here
+            return
         now = time.monotonic()
         with self.lock:
             for number in list(self.history.running):

@@ -155,7 +155,7 @@ class Trial:
         study: Study,
         record: FrozenTrial,
         proposal: dict[str, Any],
-        rng: np.random.Generator | None,
+        rng: np.random.Generator | None = None,
         asked: dict[int, int] | None = None,
     ) -> None:
         self.study = study
@@ -232,9 +232,7 @@ class Trial:
         if record.state is not TrialState.RUNNING:
             self._refuse("takes no more reports")
         curve = record.curves.get(stream)
-        if (curve is not None and step in curve.seen) or any(
-            kind == "report" and data[:2] == (stream, step) for kind, _, data in self._unsent
-        ):
+        if (curve is not None and step in curve.seen) or (self._unsent and self._is_unsent(stream, step)):
             where = f" of stream {stream}" if stream else ""
             warnings.warn(
                 f"trial {self.number}: step {step}{where} was reported before; the first report counts.", stacklevel=2
@@ -297,7 +295,7 @@ class Trial:
         if name in self._proposal and dist.contains(self._proposal[name]):
             return self._take(name, dist, dist.cast(self._proposal[name]))
         if self._rng is None:
-            self._rng = self.study._rng(self.number)
+            self._rng = self.study._alone(self.number)
         return self._take(name, dist, dist.from_unit(self._rng.random()))
 
     def _take(self, name: str, dist: Distribution, value: Any) -> Any:
@@ -305,6 +303,9 @@ class Trial:
         self._fresh[name] = value
         self._tell(("params", self.number, (space.id, {name: dist.pack(value)})))
         return value
+
+    def _is_unsent(self, stream: int, step: int) -> bool:
+        return any(kind == "report" and data[:2] == (stream, step) for kind, _, data in self._unsent)
 
     def _tell(self, fact: Fact) -> None:
         """Write a fact: at once in memory; to a shared storage with the next question, or after a second."""
