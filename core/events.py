@@ -2,9 +2,9 @@
 
 A study is the fold of its events in the order of its log (`inloop.history.History`). The kinds:
 
-=============  =====  ==============================================================
+=============  =====  ========================================================================================
 kind           trial  data
-=============  =====  ==============================================================
+=============  =====  ========================================================================================
 ``study``      -1     header: name, direction, seed, schema, min_reader, attrs
 ``space``      -1     ``{"id": ..., "space": Space.to_json()}``
 ``enqueued``   -1     ``[space id or None, {name: stored value}, attrs]``
@@ -12,11 +12,12 @@ kind           trial  data
 ``taken``      n      lease in seconds, 0: none; from now on the writer runs trial n
 ``beat``       -1     None; the writer is alive
 ``params``     n      ``[space id or None, {name: stored value}]``
+``stream``     n      ``[stream, step, token]``; the writer runs this stream from ``step`` on; the first one counts
 ``report``     n      ``[stream, step, value]``
 ``pruned``     n      ``[stream, step]`` of the report at which the pruner said stop
 ``attr``       n, -1  ``[key, value]``; -1 is the study itself
 ``finished``   n      ``[state name, value, time]``; the first one counts
-=============  =====  ==============================================================
+=============  =====  ========================================================================================
 
 A reader keeps kinds it does not know, counts them and passes over them.
 """

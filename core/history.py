@@ -143,6 +143,7 @@ class History:
             "enqueued": self._enqueued,
             "study": self._study,
             "taken": self._taken,
+            "stream": self._stream,
             "beat": lambda e: None,
         }
 
@@ -262,6 +263,10 @@ class History:
         trial = self.trials[e.trial]
         if not trial.finished:
             trial.worker, trial.lease = e.worker, e.data
+
+    def _stream(self, e: Event) -> None:
+        stream, step, token = e.data
+        self.trials[e.trial].claims.setdefault((stream, step), token)
 
     def _params(self, e: Event) -> None:
         trial = self.trials[e.trial]

@@ -97,7 +97,8 @@ class Log:
         with self.lock:
             self.sync()
             if not trial.finished:
-                self.write(("finished", trial.number, (state.name, value, time.time())))
+                end: Fact = ("finished", trial.number, (state.name, value, time.time()))
+                self.write(*trial.held_facts(), end)
             return trial
 
     def expire(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import enum
+import itertools
+import os
 import time
 import warnings
 from collections.abc import Iterable
@@ -74,8 +76,8 @@ class FrozenTrial:
     """
 
     __slots__ = (
-        "_finish", "_start", "curves", "distributions", "last", "lease", "number", "params", "pruned", "queued",
-        "reports", "retry", "state", "user_attrs", "value", "worker",
+        "_finish", "_start", "claims", "curves", "distributions", "held", "last", "lease", "number", "params",
+        "pruned", "queued", "reports", "retry", "state", "user_attrs", "value", "worker",
     )  # fmt: skip
 
     def __init__(self, number: int, worker: str, start: float, lease: float) -> None:
@@ -90,6 +92,10 @@ class FrozenTrial:
         self.params: dict[str, Any] = {}
         self.distributions: dict[str, Distribution] = {}
         self.curves: dict[int, Curve] = {}
+        #: (stream, first step) -> token of the run of training that reports there.
+        self.claims: dict[tuple[int, int], str] = {}
+        #: Stream -> (step, value) that is reported when the trial ends, see `Trial.hold`.
+        self.held: dict[int, tuple[int, float]] = {}
         self.pruned = False
         self.user_attrs: dict[str, Any] = {}
         #: Enqueued parameters this trial was started with.
@@ -99,6 +105,12 @@ class FrozenTrial:
         self.last: tuple[int, int, float] | None = None
         self._start = start
         self._finish: float | None = None
+
+    def held_facts(self) -> list[Fact]:
+        """Return what `Trial.hold` keeps, as reports, and forget it."""
+        held = list(self.held.items())
+        self.held.clear()
+        return [("report", self.number, (stream, step, value)) for stream, (step, value) in held]
 
     @property
     def finished(self) -> bool:
@@ -231,6 +243,8 @@ class Trial:
         record = self._record
         if record.state is not TrialState.RUNNING:
             self._refuse("takes no more reports")
+        if record.held:
+            record.held.pop(stream, None)
         curve = record.curves.get(stream)
         if (curve is not None and step in curve.seen) or (self._unsent and self._is_unsent(stream, step)):
             where = f" of stream {stream}" if stream else ""
@@ -239,6 +253,38 @@ class Trial:
             )
             return
         self._tell(("report", record.number, (stream, step, value)))
+
+    def hold(self, value: float, step: int, stream: int = 0) -> None:
+        """Keep a value that is reported when the trial ends, unless a later step of the stream is before.
+
+        For loops that report only every so many steps and do not know which step is the last.
+        Arguments as `report`.
+        """
+        self._record.held[stream] = (step, as_value(value, f"trial {self.number}: a held value"))
+
+    def open_stream(self, step: int = 0) -> int:
+        """Return the stream for one run of training; hooks call this when a fit begins.
+
+        Args:
+            step: The step that the run reports first.
+
+        Returns:
+            The stream of the curve that ends right before ``step``, if there is one (training goes on);
+            or else one that no other run of this trial has, in whatever thread or process.
+        """
+        record, token = self._record, os.urandom(8).hex()
+        if record.finished:
+            self._refuse("takes no more reports")
+        while True:
+            self._send(*record.held_facts())
+            ends = (s for s, c in sorted(record.curves.items()) if c.top == step - 1 and (s, step) not in record.claims)
+            taken = {s for s, _ in record.claims} | set(record.curves)
+            stream = next(ends, None)
+            if stream is None:
+                stream = next(s for s in itertools.count() if s not in taken)
+            self._send(("stream", self.number, (stream, step, token)))
+            if record.claims[stream, step] == token:
+                return stream
 
     def should_prune(self) -> bool:
         """Ask the pruner about the last report.
