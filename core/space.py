@@ -382,8 +382,8 @@ class Quantile(_StoredAsIs):
         return int(value) if self._discrete else float(value)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a label; the distribution itself is not stored."""
-        return {"type": "quantile", "label": label(self.frozen)}
+        """Return a label, as `Sampled` does; the distribution itself is not stored."""
+        return {"type": "sampled", "label": label(self.frozen)}
 
 
 @dataclass(frozen=True, eq=False)
