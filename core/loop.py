@@ -11,8 +11,9 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
+from . import parallel
 from .samplers import StudyStopped
-from .trial import FrozenTrial, Trial, TrialPruned, TrialState, as_value
+from .trial import FrozenTrial, Trial, TrialLost, TrialPruned, TrialState, as_value
 
 if TYPE_CHECKING:
     from .study import Study
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("inloop")
 
 
-class _Budget:
+class Budget:
     """Hands out trials until a limit is met; shared by the threads of one call."""
 
     def __init__(self, study: Study, n_trials: int | None, timeout: float | None) -> None:
@@ -61,6 +62,7 @@ def run(
     n_trials: int | None,
     timeout: float | None,
     n_jobs: int,
+    executor: Any,
     callbacks: tuple[Callable[[Study, FrozenTrial], None], ...],
     catch: type[Exception] | tuple[type[Exception], ...],
     show_progress_bar: bool,
@@ -72,23 +74,30 @@ def run(
         raise ValueError(f"optimize: n_trials must be at least 0 or None, got {n_trials!r}.")
     if n_jobs == 0 or n_jobs < -1:
         raise ValueError(f"optimize: n_jobs must be at least 1, or -1 for one thread a core; got {n_jobs!r}.")
-    threads = (os.cpu_count() or 1) if n_jobs == -1 else n_jobs
-    budget = _Budget(study, n_trials, timeout)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(f"optimize: executor must have a submit method like concurrent.futures', got {executor!r}.")
+    budget = Budget(study, n_trials, timeout)
     with _Progress(n_trials if show_progress_bar else None, show_progress_bar) as progress:
+
+        def after(frozen: FrozenTrial) -> None:
+            progress.update(study)
+            for call in callbacks:
+                call(study, frozen)
 
         def work() -> None:
             while (trial := budget.next()) is not None:
                 frozen = run_trial(study, trial, objective, catch)
                 budget.done(trial)
-                progress.update(study)
-                for call in callbacks:
-                    call(study, frozen)
+                after(frozen)
 
         try:
-            if threads == 1:
+            if executor is not None:
+                width = parallel.width(executor, n_jobs)
+                parallel.run(study, objective, budget, executor, width, catch, after)
+            elif n_jobs == 1:
                 work()
             else:
-                _in_threads(work, threads, budget)
+                _in_threads(work, (os.cpu_count() or 1) if n_jobs == -1 else n_jobs, budget)
         except KeyboardInterrupt:
             budget.close()
             for record in list(budget.running.values()):  # of other threads: they end at their next report
@@ -107,9 +116,12 @@ def run_trial(
     try:
         value = as_value(objective(trial), f"trial {trial.number}: the objective's return value")
     except TrialPruned:
-        return study._log.finish(record, TrialState.PRUNED, None)
+        return _end(study, trial, TrialState.PRUNED, None)
+    except TrialLost as why:
+        logger.warning("%s", why)
+        return record
     except Exception as error:
-        study._log.finish(record, TrialState.FAILED, None)
+        _end(study, trial, TrialState.FAILED, None)
         if record.pruned or isinstance(error, catch):
             # an objective may stumble over the half-trained model of a pruned trial
             level = logging.DEBUG if record.pruned else logging.WARNING
@@ -117,13 +129,22 @@ def run_trial(
             return record
         raise
     except BaseException:
-        study._log.finish(record, TrialState.FAILED, None)
+        _end(study, trial, TrialState.FAILED, None)
         raise
     _warn_unused(record)
     if value != value and not record.pruned:
         warnings.warn(f"trial {trial.number}: the objective returned NaN; the trial is FAILED.", stacklevel=2)
-        return study._log.finish(record, TrialState.FAILED, value)
-    return study._log.finish(record, TrialState.COMPLETE, value)
+        return _end(study, trial, TrialState.FAILED, value)
+    return _end(study, trial, TrialState.COMPLETE, value)
+
+
+def _end(study: Study, trial: Trial, state: TrialState, value: float | None) -> FrozenTrial:
+    """Write what the trial has not sent yet and how it ended."""
+    try:
+        trial._send()
+    except TrialLost as why:
+        logger.warning("%s", why)
+    return study._log.finish(trial._record, state, value)
 
 
 def _warn_unused(record: FrozenTrial) -> None:
@@ -135,7 +156,7 @@ def _warn_unused(record: FrozenTrial) -> None:
         )
 
 
-def _in_threads(work: Callable[[], None], threads: int, budget: _Budget) -> None:
+def _in_threads(work: Callable[[], None], threads: int, budget: Budget) -> None:
     with ThreadPoolExecutor(threads, thread_name_prefix="inloop") as pool:
         futures = [pool.submit(work) for _ in range(threads)]
         try:

@@ -248,8 +248,12 @@ class Study:
             objective: Takes a `Trial`, returns its value.
             n_trials: So many trials; None: no limit.
             timeout: Start no trial after so many seconds; None: no limit.
-            n_jobs: Threads; -1 for one a core.
-            executor: Reserved for executors of processes and machines; not yet supported.
+            n_jobs: Threads, -1 for one a core; with an executor, trials at work at a time (1 and -1: as
+                many as it has workers).
+            executor: Run trials on it: any executor with ``submit`` and futures as in ``concurrent.futures``
+                (its process pool, loky, dask's ``client.get_executor()``, mpi4py's). Trials are pickled to the
+                workers and report from there, pruning included; the trial of a worker that died is LOST
+                and its parameters are tried again.
             callbacks: Each is called with the study and the finished trial.
             catch: Exceptions that make a trial FAILED and the study go on; others are raised
                 after the trial is recorded as FAILED.
@@ -259,10 +263,8 @@ class Study:
             TypeError: If the objective returns something other than one number.
             KeyboardInterrupt: On Ctrl-C; everything told is kept and no trial stays RUNNING.
         """
-        if executor is not None:
-            raise NotImplementedError("optimize(executor=...) is not supported yet; use n_jobs for threads.")
         self._stopped = False
-        loop.run(self, objective, n_trials, timeout, n_jobs, tuple(callbacks), catch, show_progress_bar)
+        loop.run(self, objective, n_trials, timeout, n_jobs, executor, tuple(callbacks), catch, show_progress_bar)
 
     def stop(self) -> None:
         """Start no more trials; those running end as they would."""

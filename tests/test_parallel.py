@@ -1,0 +1,334 @@
+"""Laws of trials that run elsewhere: threads, processes, machines' executors; lost workers; leases."""
+
+import concurrent.futures
+import copy
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import inloop
+import numpy as np
+import pytest
+from inloop import Categorical, Float, Int, Space, TrialLost, TrialState
+from inloop.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
+from inloop.samplers import RandomSampler
+
+SPACE = Space({"x": Float(-1, 1), "k": Int(1, 5), "c": Categorical(["a", "b"])})
+
+
+def curve(trial):
+    """A falling curve whose level is x**2; define-by-run or with a declared space."""
+    x = trial.params["x"] if "x" in trial.params else trial.suggest_float("x", -1, 1)
+    for step in range(12):
+        trial.report(x**2 + 1 / (step + 1), step)
+        if trial.should_prune():
+            raise inloop.TrialPruned
+    trial.set_user_attr("pid", os.getpid())
+    return x**2
+
+
+def dies_once(trial):
+    """Kill the worker at the first try of each point that is unlucky."""
+    x = trial.suggest_float("x", -1, 1)
+    trial.report(x, 0)
+    assert not trial.should_prune()  # what was reported is in the log now
+    if trial.number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x**2
+
+
+def raises(trial):
+    raise ZeroDivisionError(f"trial {trial.number}")
+
+
+def pool(context):
+    return concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(context))
+
+
+def loky():
+    return pytest.importorskip("loky").get_reusable_executor(max_workers=2)
+
+
+EXECUTORS = {
+    "threads": lambda: concurrent.futures.ThreadPoolExecutor(2),
+    "fork": lambda: pool("fork"),
+    "spawn": lambda: pool("spawn"),
+    "loky": loky,
+}
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request):
+    with EXECUTORS[request.param]() as e:
+        yield e
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def storage(request, tmp_path):
+    return None if request.param == "memory" else str(tmp_path / "study.db")
+
+
+@pytest.mark.slow
+def test_trials_travel_and_come_back(executor, storage):
+    study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler(), pruner=MedianPruner())
+    study.optimize(curve, n_trials=24, executor=executor)
+    states = study.history.states
+    assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == 24
+    assert states[TrialState.PRUNED] >= 4  # live pruning across workers
+    for t in study.trials:
+        assert t.reports == 12 if t.state is TrialState.COMPLETE else 0 < t.reports < 12
+        assert t.curve[0] == t.params["x"] ** 2 + 1
+    assert len({t.params["x"] for t in study.trials}) == 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_dead_worker_costs_its_trial_only(context, storage, caplog):
+    study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler(), pruner=NopPruner())
+    with pool(context) as executor:
+        study.optimize(dies_once, n_trials=12, executor=executor)
+    states = study.history.states
+    assert states[TrialState.RUNNING] == 0
+    assert 1 <= states[TrialState.LOST] <= 3  # the pool takes those beside it down too
+    assert states[TrialState.COMPLETE] == 12 - states[TrialState.LOST]
+    lost = study.trials[3]
+    assert lost.state is TrialState.LOST
+    assert [t.params.get("x") for t in study.trials].count(lost.params["x"]) == 2  # offered again
+    assert "is LOST" in caplog.text
+
+
+@pytest.mark.slow
+def test_errors_come_back(executor):
+    study = inloop.create_study(seed=0, sampler=RandomSampler())
+    with pytest.raises(ZeroDivisionError, match="trial "):
+        study.optimize(raises, n_trials=5, executor=executor)
+    assert study.history.states[TrialState.RUNNING] == 0
+    study.optimize(raises, n_trials=3, executor=executor, catch=ZeroDivisionError)
+    assert study.history.states[TrialState.FAILED] >= 4
+
+
+@pytest.mark.slow
+def test_what_cannot_be_pickled_says_so():
+    study = inloop.create_study(seed=0)
+    with pool("fork") as executor, pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        study.optimize(lambda trial: 0.0, n_trials=2, executor=executor)
+    assert study.history.states[TrialState.RUNNING] == 0
+    with pytest.raises(TypeError, match="must have a submit method"):
+        study.optimize(curve, n_trials=1, executor=object())
+
+
+# Copies
+
+
+def test_a_trial_pickled_at_home_is_the_same_trial():
+    study = inloop.create_study(seed=0, space=SPACE)
+    trial = study.ask()
+    again = pickle.loads(pickle.dumps(trial))
+    assert again.study is study
+    again.report(1.0, 0)
+    assert study.trials[0].curve == {0: 1.0}
+
+
+def test_a_study_in_memory_is_pickled_as_a_copy():
+    marker = object
+    study = inloop.create_study(seed=0, sampler=RandomSampler(), space={"x": Float(0, 1), "c": [marker, None]})
+    study.optimize(lambda t: t.params["x"], n_trials=10)
+    for again in (pickle.loads(pickle.dumps(study)), copy.deepcopy(study)):
+        assert [(t.params, t.value) for t in again.trials] == [(t.params, t.value) for t in study.trials]
+        again.optimize(lambda t: t.params["x"], n_trials=1)
+        assert len(again.trials) == 11
+    assert len(study.trials) == 10
+
+
+def child(payload, queue):
+    trial = pickle.loads(payload)
+    trial.report(2.0, 1)
+    queue.put((trial.params, trial.should_prune(), trial.pruned))
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_trial_of_a_study_in_memory_reports_from_another_process(context):
+    study = inloop.create_study(seed=0, space=SPACE, pruner=SuccessiveHalvingPruner(min_resource=1))
+    for _ in range(3):
+        study.add_trial({"x": 0.0, "k": 1, "c": "a"}, 0.0, curve={0: 0.0, 1: 0.0, 2: 0.0})
+    trial = study.ask()
+    trial.report(1.0, 0)
+    mp = multiprocessing.get_context(context)
+    queue = mp.Queue()
+    process = mp.Process(target=child, args=(pickle.dumps(trial), queue))
+    process.start()
+    assert queue.get(timeout=60) == (trial.params, True, True)
+    process.join()
+    assert trial.should_prune()
+    assert study.trials[3].curve == {0: 1.0, 1: 2.0}
+    assert study.tell(trial, 0.0).state is TrialState.PRUNED
+
+
+def forked(study, queue):
+    try:
+        study.ask()
+    except RuntimeError as error:
+        queue.put(str(error))
+
+
+def test_a_forked_copy_of_a_study_in_memory_refuses_to_lose_reports():
+    mp = multiprocessing.get_context("fork")
+    queue = mp.Queue()
+    process = mp.Process(target=forked, args=(inloop.create_study(seed=0), queue))
+    process.start()
+    assert "forked copy" in queue.get(timeout=60)
+    process.join()
+
+
+def test_choices_that_json_cannot_hold(tmp_path):
+    path = str(tmp_path / "s.db")
+    space = {"c": [len, np.arange(2), (1, 2), None], "x": Float(0, 1)}
+    study = inloop.create_study(storage=path, study_name="s", space=space, seed=0, sampler=RandomSampler())
+    study.optimize(lambda t: float(t.params["c"] is len), n_trials=8)
+    with pytest.raises(ValueError, match="give the same space again"):
+        inloop.load_study("s", path)
+    with pytest.raises(ValueError, match="The study's space is"):
+        inloop.load_study("s", path, space={"c": [min, max]})
+    again = inloop.load_study("s", path, space=space)
+    assert [t.params["x"] for t in again.trials] == [t.params["x"] for t in study.trials]
+    assert all(a.params["c"] is b.params["c"] for a, b in zip(again.trials, study.trials, strict=True))
+    free = inloop.create_study(storage=path, study_name="free", seed=0, sampler=RandomSampler())
+    free.optimize(lambda t: float(t.suggest_categorical("f", [len, sum]) is len), n_trials=4)
+    late = inloop.load_study("free", path, sampler=RandomSampler())
+    assert "built-in function" in repr(late.trials[0].params["f"])
+    late.optimize(lambda t: float(t.suggest_categorical("f", [len, sum]) is len), n_trials=1)
+    assert {t.params["f"] for t in late.trials} <= {len, sum}
+
+
+# Leases
+
+
+def test_the_trial_of_a_silent_worker_is_lost_and_offered_again(tmp_path):
+    path = str(tmp_path / "s.db")
+    script = f"""
+        import inloop, sys, time
+        study = inloop.create_study(storage={path!r}, study_name="s", load_if_exists=True, seed=0, lease=1.0)
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.report(1.0, 0)
+        trial.should_prune()
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout.readline() == "ready\n"
+    study = inloop.load_study("s", path, lease=1.0)
+    x = study.trials[0].params["x"]
+    time.sleep(1.5)
+    first = study.ask()  # the worker is idle, but its lease is renewed
+    assert study.trials[0].state is TrialState.RUNNING
+    study.tell(first, 1.0)
+    worker.kill()
+    worker.wait()
+    deadline = time.monotonic() + 20
+    while study.trials[0].state is TrialState.RUNNING and time.monotonic() < deadline:
+        time.sleep(0.3)
+        study.tell(study.ask(), 1.0)
+    assert study.trials[0].state is TrialState.LOST
+    again = [t for t in study.trials[1:] if t.queued and t.queued.get("x") == x]
+    assert [t.retry for t in again] == [1]
+
+
+def test_a_worker_that_comes_back_is_told(tmp_path):
+    path = str(tmp_path / "s.db")
+    script = f"""
+        import inloop, sys, time
+        study = inloop.create_study(storage={path!r}, study_name="s", load_if_exists=True, seed=0, lease=0.5)
+        trial = study.ask()
+        trial.report(trial.suggest_float("x", 0, 1), 0)
+        trial.should_prune()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        try:
+            trial.report(0.5, 1)
+            trial.should_prune()
+        except inloop.TrialLost as error:
+            print("lost:", error)
+        def objective(trial):
+            return trial.suggest_float("x", 0, 1)
+        study.optimize(objective, n_trials=1)
+        print(study.trials[-1].state.name)
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    worker = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], **pipes)
+    assert worker.stdout.readline() == "ready\n"
+    worker.send_signal(signal.SIGSTOP)
+    study = inloop.load_study("s", path, lease=0.5)
+    deadline = time.monotonic() + 20
+    while study.trials[0].state is TrialState.RUNNING and time.monotonic() < deadline:
+        time.sleep(0.2)
+        study.tell(study.ask(), 1.0)
+    assert study.trials[0].state is TrialState.LOST
+    worker.send_signal(signal.SIGCONT)
+    out, _ = worker.communicate("go\n", timeout=60)
+    assert "lost: trial 0 was given back" in out
+    assert "COMPLETE" in out
+    assert list(study.trials[0].curve) == [0]  # the late report is ignored
+
+
+def test_a_lost_trial_is_offered_so_many_times():
+    study = inloop.create_study(seed=0, space=SPACE, retry=2)
+    x = study.ask().params["x"]
+    for n in range(4):
+        trial = study.trials[n]
+        study._log.finish(trial, TrialState.LOST, None)
+        study.ask()
+    assert [t.params["x"] == x for t in study.trials] == [True, True, True, False, False]
+
+
+def test_lost_is_said_at_every_call():
+    study = inloop.create_study(seed=0, space=SPACE)
+    trial = study.ask()
+    study._log.finish(study.trials[0], TrialState.LOST, None)
+    for call in (
+        lambda: trial.report(1.0, 0),
+        trial.should_prune,
+        lambda: trial.set_user_attr("a", 1),
+        lambda: study.tell(trial, 1.0),
+        lambda: trial.suggest_float("new", 0, 1),
+    ):
+        with pytest.raises(TrialLost, match="given back"):
+            call()
+
+
+# Many workers on one file
+
+WORKER = """
+    import inloop, sys
+    from inloop.samplers import RandomSampler
+    create = dict(storage=sys.argv[1], study_name="s", load_if_exists=True, seed=7, sampler=RandomSampler())
+    study = inloop.create_study(**create)
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(3):
+            trial.report(x, step)
+            trial.should_prune()
+        return x
+    study.optimize(objective, n_trials=int(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "trials"), [(8, 25), (16, 100)])
+def test_the_same_script_many_times(workers, trials, tmp_path):
+    """Numbers are unique and dense, and the points differ though every worker has the same seed."""
+    path = str(tmp_path / "s.db")
+    command = [sys.executable, "-c", textwrap.dedent(WORKER), path, str(trials)]
+    processes = [subprocess.Popen(command) for _ in range(workers)]
+    assert [p.wait() for p in processes] == [0] * workers
+    study = inloop.load_study("s", path)
+    assert [t.number for t in study.trials] == list(range(workers * trials))
+    ended = study.history.states[TrialState.COMPLETE] + study.history.states[TrialState.PRUNED]
+    assert ended == workers * trials
+    assert len({t.params["x"] for t in study.trials}) == workers * trials
+    assert len({t.worker for t in study.trials}) == workers
