@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -106,7 +106,7 @@ class GPSampler(Sampler):
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         memory = _memory(self, space, history)
         pending = memory.pending(number)
-        tried = memory.tried.union(keys(pending))
+        tried = (memory.tried, set(keys(pending)))
         told = len(history.told)
         if told < self.startup or not memory.inputs or not math.isfinite(history.ranking.kth(0)):
             point = settle(space, memory.design(number, rng)[None])
@@ -266,16 +266,19 @@ def _doublings(first: int, below: int) -> Iterator[int]:
         first *= 2
 
 
-def _unseen(space: Space, points: Array, tried: set[int], rng: np.random.Generator) -> Array:
+def _unseen(space: Space, points: Array, tried: tuple[set[int], set[int]], rng: np.random.Generator) -> Array:
     """Return the first of ``points`` ``(m, d)`` not tried; else a new one ever farther away; else the first."""
 
     def new(among: Array) -> Iterator[Array]:
-        return (p for p, k in zip(among, _lazy_keys(among), strict=True) if k not in tried)
+        for i in range(len(among)):
+            key = keys(among[i : i + 1])[0]
+            if not any(key in t for t in tried):
+                yield among[i]
 
     for point in new(points):
         return point
     if space.size is not None and space.size <= _COUNTABLE:
-        left = list(new(grid(space)))
+        left: list[Array] = list(new(grid(space)))
         return left[rng.integers(len(left))] if left else points[0]
     for size in (0.05, 0.1, 0.2, 0.4):
         for point in new(mutate(space, np.repeat(points[:1], 64, 0), (0.25 * size, size), rng)):
@@ -283,7 +286,3 @@ def _unseen(space: Space, points: Array, tried: set[int], rng: np.random.Generat
     for point in new(settle(space, rng.random((256, len(space))))):
         return point
     return points[0]
-
-
-def _lazy_keys(points: Array) -> Iterable[int]:
-    return (keys(p[None])[0] for p in points)
