@@ -170,10 +170,10 @@ class Study:
         with self._log.lock:
             self._log.sync()
             self._log.expire()
-            over = self.sampler.exhausted(self._history)
+            fixed = self._declared(space)
+            over = self.sampler.exhausted(self._history, fixed or self.sampler.space)
             if over is not None:
                 raise StudyStopped(over)
-            fixed = self._declared(space)
             record = self._log.create(takes_queued=True)
             joint = fixed or self.sampler.space or self._history.union.space
             if joint is None:

@@ -36,6 +36,11 @@ class Sampler(ABC):
             rng: The trial's own random stream.
         """
 
-    def exhausted(self, history: History) -> str | None:
-        """Return why nothing is left to propose, None while something is."""
+    def exhausted(self, history: History, space: Space | None = None) -> str | None:
+        """Return why nothing is left to propose, None while something is.
+
+        Args:
+            history: All trials so far.
+            space: The declared space; None for a define-by-run objective, which may always show more.
+        """
         return None
