@@ -23,6 +23,9 @@ TABLE = {
     "hyperband": (pruners.HyperbandPruner(min_resource=1), True),
     "hyperband to 12": (pruners.HyperbandPruner(min_resource=1, max_resource=12), True),
     "patient": (pruners.PatientPruner(pruners.MedianPruner(n_startup_trials=2), patience=2), True),
+    "bandit": (pruners.BanditPruner(slack_amount=0.2), True),
+    "bandit share": (pruners.BanditPruner(slack_factor=0.5, n_warmup_steps=1), True),
+    "wilcoxon": (pruners.WilcoxonPruner(), True),
     "threshold": (pruners.ThresholdPruner(lower=-2.0, upper=2.0), False),
     "patient alone": (pruners.PatientPruner(None, patience=3), False),
 }
@@ -229,6 +232,29 @@ def test_halving_keeps_one_in_eta_at_each_rung():
     assert 1 / 6 < np.mean(np.array(lengths) > 2) < 1 / 2
 
 
+def test_wilcoxon_is_scipys():
+    from scipy.stats import wilcoxon
+
+    rng = np.random.default_rng(0)
+    best = rng.random(10)
+    decisions = []
+    for _ in range(40):
+        study = inloop.create_study("maximize", RandomSampler(), pruners.WilcoxonPruner(), seed=0)
+        run(study, dict(enumerate(best)))
+        values = best + 0.3 * rng.standard_normal(10) - 0.15
+        trial = study.ask()
+        for k, v in enumerate(values):
+            trial.report(v, k)
+            stop = trial.should_prune()
+            loss = best[: k + 1] - values[: k + 1]
+            p = wilcoxon(loss, alternative="greater", zero_method="zsplit").pvalue
+            assert stop == (k >= 1 and loss.mean() > 0 and p < 0.1)
+            if stop:
+                break
+        decisions.append(stop)
+    assert 0 < sum(decisions) < 40
+
+
 def test_a_rung_passed_over_is_decided_at_the_next_question():
     pruner = pruners.SuccessiveHalvingPruner(min_resource=3)
     study = inloop.create_study(sampler=RandomSampler(), pruner=pruner, seed=0)
@@ -276,6 +302,11 @@ BAD = [
     (lambda: pruners.ThresholdPruner(2.0, 1.0), "lower must not exceed upper"),
     (lambda: pruners.PatientPruner(None, patience=-1), "patience must be"),
     (lambda: pruners.PatientPruner(None, patience=1, min_delta=-1.0), "min_delta must be"),
+    (lambda: pruners.BanditPruner(), "give exactly one of slack_factor and slack_amount"),
+    (lambda: pruners.BanditPruner(0.1, 0.1), "give exactly one"),
+    (lambda: pruners.BanditPruner(slack_amount=-1.0), "at least 0"),
+    (lambda: pruners.WilcoxonPruner(p_threshold=2.0), "p_threshold must lie"),
+    (lambda: pruners.WilcoxonPruner(n_startup_steps=-1), "n_startup_steps must be"),
     (lambda: pruners.from_name("best"), "No pruner named 'best'; there are"),
 ]
 

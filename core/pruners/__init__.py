@@ -1,5 +1,6 @@
 """Pruners: when to end a trial early."""
 
+from .bandit import BanditPruner
 from .halving import SuccessiveHalvingPruner
 from .hyperband import HyperbandPruner
 from .nop import NopPruner
@@ -7,8 +8,10 @@ from .patient import PatientPruner
 from .percentile import MedianPruner, PercentilePruner
 from .pruner import Pruner
 from .threshold import ThresholdPruner
+from .wilcoxon import WilcoxonPruner
 
 __all__ = [
+    "BanditPruner",
     "HyperbandPruner",
     "MedianPruner",
     "NopPruner",
@@ -17,6 +20,7 @@ __all__ = [
     "Pruner",
     "SuccessiveHalvingPruner",
     "ThresholdPruner",
+    "WilcoxonPruner",
     "from_name",
 ]
 
@@ -25,6 +29,7 @@ _NAMES: dict[str, type[Pruner]] = {
     "halving": SuccessiveHalvingPruner,
     "hyperband": HyperbandPruner,
     "nop": NopPruner,
+    "wilcoxon": WilcoxonPruner,
 }
 
 
