@@ -1,16 +1,18 @@
 """Samplers: what to try next."""
 
+from .auto import AutoSampler
 from .gp import GPSampler
 from .random import RandomSampler
 from .sampler import Sampler, StudyStopped
+from .tpe import TPESampler
 
-__all__ = ["GPSampler", "RandomSampler", "Sampler", "StudyStopped", "from_name"]
+__all__ = ["AutoSampler", "GPSampler", "RandomSampler", "Sampler", "StudyStopped", "TPESampler", "from_name"]
 
-_NAMES: dict[str, type[Sampler]] = {"gp": GPSampler, "random": RandomSampler}
+_NAMES: dict[str, type[Sampler]] = {"auto": AutoSampler, "gp": GPSampler, "random": RandomSampler, "tpe": TPESampler}
 
 
 def from_name(sampler: "Sampler | str | None") -> Sampler:
-    """Return a sampler for an object or a name; None is the default.
+    """Return a sampler for an object or a name; None is the default, `AutoSampler`.
 
     Raises:
         ValueError: If the name is unknown.
@@ -21,7 +23,7 @@ def from_name(sampler: "Sampler | str | None") -> Sampler:
         RandomSampler()
     """
     if sampler is None:
-        return RandomSampler()
+        return AutoSampler()
     if isinstance(sampler, Sampler):
         return sampler
     if not isinstance(sampler, str):

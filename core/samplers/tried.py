@@ -1,0 +1,71 @@
+"""Which points of a space were tried, known at the cost of what is new."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..history import History
+from ..space import Array, Space
+from .moves import keys, resting, settle
+
+
+class Tried:
+    """The points that trials of one history took in one space.
+
+    Trials that are LOST do not count: their result is not known. Points with an active parameter of a continuum, or one
+    that has no place in the unit interval, are never the same twice and are not kept.
+    """
+
+    def __init__(self, space: Space, history: History) -> None:
+        self._space = space
+        self._history = history
+        self._keys: set[int] = set()
+        self._read = 0
+        self._endless = space.columns.levels == 0
+        #: Whether no point can come twice.
+        self.never = any(e and n not in space.when for n, e in zip(space.names, self._endless, strict=True))
+
+    def first_new(self, points: Array, asking: int) -> Array | None:
+        """Return the first of settled ``points`` ``(m, d)`` that was not tried, None if all were.
+
+        Args:
+            points: What is looked for.
+            asking: Number of the trial that asks; the other running ones count as tried.
+        """
+        if self.never:
+            return np.asarray(points[0])
+        self._update()
+        running = self._keys_of(np.array([i for i in self._history.running if i != asking], np.int64))
+        active = self._space.active_mask(points) if self._space.when else np.ones(points.shape, bool)
+        endless = (active & self._endless).any(1)
+        for i, point in enumerate(points):
+            if endless[i] or ((key := keys(points[i : i + 1])[0]) not in self._keys and key not in running):
+                return np.asarray(point)
+        return None
+
+    def _update(self) -> None:
+        new = self._history.told[self._read :]
+        self._keys |= self._keys_of(np.array(new, np.int64))
+        self._read += len(new)
+
+    def _keys_of(self, numbers: np.ndarray) -> set[int]:
+        units = self._history.encoded(self._space).units[numbers]
+        units = units[~np.isnan(units).all(1) & ~(~np.isnan(units) & self._endless).any(1)]
+        if not len(units):
+            return set()
+        return set(keys(settle(self._space, np.where(np.isnan(units), resting(self._space), units))))
+
+
+_TRIED: WeakKeyDictionary[History, dict[Space, Tried]] = WeakKeyDictionary()
+
+
+def tried(space: Space, history: History) -> Tried:
+    """Return what was tried in ``space``, kept as long as the history lives."""
+    known = _TRIED.setdefault(history, {})
+    if space not in known:
+        if len(known) >= 4:  # a union that grows leaves its old forms behind
+            known.pop(next(iter(known)))
+        known[space] = Tried(space, history)
+    return known[space]
