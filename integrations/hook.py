@@ -1,0 +1,140 @@
+"""What all hooks share: the trial, the direction of the metric, one fit at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from inloop import Trial, TrialPruned
+
+_DIRECTIONS = {"min": "minimize", "max": "maximize"}
+
+
+@dataclass
+class Fit:
+    """One fit that reports to a trial.
+
+    Attributes:
+        stream: Where its reports go.
+        thread: Who trains.
+        reported: Last step that was reported, -1 before any.
+        source: Where the framework keeps its metrics.
+        values: The metric's values so far.
+    """
+
+    stream: int
+    thread: int
+    reported: int = -1
+    source: Any = None
+    values: Any = None
+
+
+class Hook:
+    """A framework's callback that reports a metric to a trial and stops training when the trial is pruned.
+
+    Every fit starts afresh, in a stream of its own (so fold k of a trial is compared with fold k of others),
+    unless it goes on with training where an earlier fit of the trial ended. A copy (``copy``, ``deepcopy``,
+    ``sklearn.clone``, ``pickle``) is another hook of the same trial, with no fit under way.
+
+    Args:
+        trial: Where the reports go.
+        metric: Name of the metric, None for the framework's own choice.
+        mode: ``"min"`` or ``"max"``, None if it is known.
+        report_every: Report every so many steps, and the last one.
+
+    Raises:
+        TypeError: If ``trial`` is no trial.
+        ValueError: If ``mode`` or ``report_every`` is out of its range.
+    """
+
+    def __init__(self, trial: Trial, metric: str | None, mode: str | None, report_every: int) -> None:
+        if not isinstance(trial, Trial):
+            raise TypeError(f"{type(self).__name__}: trial must be an inloop.Trial, got {trial!r}.")
+        if mode is not None and mode not in _DIRECTIONS:
+            raise ValueError(f"{type(self).__name__}: mode must be 'min', 'max' or None, got {mode!r}.")
+        if isinstance(report_every, bool) or not isinstance(report_every, int) or report_every < 1:
+            raise ValueError(
+                f"{type(self).__name__}: report_every must be an integer of at least 1, got {report_every!r}."
+            )
+        self.trial = trial
+        self.metric = metric
+        self.mode = mode
+        self.report_every = report_every
+        self._fit: Fit | None = None
+
+    def _start(self, step: int) -> None:
+        """Begin a fit whose first step is ``step``, or raise `TrialPruned`."""
+        self._refuse_pruned()
+        self._fit = Fit(self.trial.open_stream(step), threading.get_ident())
+
+    def _refuse_pruned(self) -> None:
+        if self.trial.pruned:
+            raise TrialPruned(f"trial {self.trial.number} is pruned; it is not trained any further.")
+
+    def _see(self, value: float, step: int, last: bool = False) -> bool:
+        """Take the metric at ``step``; return whether training should stop.
+
+        Args:
+            value: The metric.
+            step: Epochs or rounds before this one, over all of training.
+            last: Report it in any case.
+        """
+        fit = self._current()
+        if (step + 1) % self.report_every and not last:
+            return False
+        fit.reported = step
+        self.trial.report(value, step, fit.stream)
+        return self.trial.should_prune()
+
+    def _current(self) -> Fit:
+        """Return the fit of this thread.
+
+        Raises:
+            RuntimeError: If another fit has begun with this hook.
+        """
+        fit = self._fit
+        if fit is None or fit.thread != threading.get_ident():
+            raise RuntimeError(
+                f"{self!r} is used by two fits at once, whose reports could not be told apart; give each its own hook."
+            )
+        return fit
+
+    def _check_direction(self, metric: str, known: str | None) -> None:
+        """Check a metric's direction against the study's.
+
+        Args:
+            metric: Its name, for messages.
+            known: ``"min"``, ``"max"``, or None where the framework does not say.
+
+        Raises:
+            ValueError: If they differ, or ``mode`` is needed or says otherwise.
+        """
+        name, study = type(self).__name__, self.trial.study.direction
+        if known and self.mode and known != self.mode:
+            raise ValueError(f"{name}: {metric!r} is to be {_DIRECTIONS[known]}d, but mode={self.mode!r} was given.")
+        mode = known or self.mode
+        if mode is None:
+            raise ValueError(
+                f"{name}: is {metric!r} to be minimized or maximized? That is not known: give mode='min' or 'max'."
+            )
+        if _DIRECTIONS[mode] != study:
+            raise ValueError(
+                f"{name}: the metric {metric!r} is to be {_DIRECTIONS[mode]}d, but the direction of study "
+                f"{self.trial.study.study_name!r} is {study!r}; report a metric of that direction, or create the study "
+                f"with direction={_DIRECTIONS[mode]!r}."
+            )
+
+    def _missing(self, what: str, there: Iterable[str]) -> ValueError:
+        """Return the error for something that is not evaluated, listing what is."""
+        names = list(there)
+        return ValueError(f"{type(self).__name__}: {what}; there is {', '.join(map(repr, names)) or 'nothing'}.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**{k: v for k, v in vars(self).items() if k[0] != "_"}, "_fit": None}
+
+    def __repr__(self) -> str:
+        given = {k: v for k, v in vars(self).items() if k[0] != "_" and k not in ("trial", "order") and v is not None}
+        args = [f"trial={self.trial.number}", *(f"{k}={v!r}" for k, v in given.items())]
+        return f"{type(self).__name__}({', '.join(args)})"

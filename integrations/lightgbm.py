@@ -1,0 +1,137 @@
+"""Pruning from inside LightGBM's training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inloop import Trial
+from inloop.integrations.hook import Hook
+from lightgbm import Booster
+from lightgbm.callback import CallbackEnv, EarlyStopException
+
+# https://lightgbm.readthedocs.io/en/stable/Parameters.html#metric: what may be asked for, and what is reported
+_ALIASES = {
+    "l1": ("mean_absolute_error", "mae", "regression_l1"),
+    "l2": ("mean_squared_error", "mse", "regression_l2", "regression"),
+    "rmse": ("root_mean_squared_error", "l2_root"),
+    "mape": ("mean_absolute_percentage_error",),
+    "ndcg": ("lambdarank", "rank_xendcg", "xendcg", "xe_ndcg", "xe_ndcg_mart", "xendcg_mart"),
+    "map": ("mean_average_precision",),
+    "binary_logloss": ("binary",),
+    "multi_logloss": ("multiclass", "softmax", "multiclassova", "multiclass_ova", "ova", "ovr"),
+    "cross_entropy": ("xentropy",),
+    "cross_entropy_lambda": ("xentlambda",),
+    "kullback_leibler": ("kldiv",),
+}
+_NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+
+
+class LightGBMPruningCallback(Hook):
+    """Reports an evaluation metric after every boosting round and stops training when the trial is pruned.
+
+    For ``lightgbm.train`` and ``lightgbm.cv`` and the ``fit`` of the scikit-learn estimators (``callbacks=[...]``).
+    A step is a boosting round, counted over all of training where it goes on with ``init_model``. A pruned
+    fit ends as early stopping would end it, with ``best_iteration`` the last round.
+
+    Args:
+        trial: Where the reports go.
+        metric: A name or alias that LightGBM knows, or a custom metric's; None: the first one.
+        data: Name of the evaluation set; None: the first that is not the training data.
+        mode: ``"min"`` or ``"max"``; LightGBM says it for every metric, so this only checks it.
+        report_every: Report every so many rounds, and the last one.
+
+    Raises:
+        ValueError: When the first round is over: if the metric or the set is not evaluated, or the metric's
+            direction is not the study's.
+
+    Example:
+        >>> import inloop, lightgbm, numpy
+        >>> trial = inloop.create_study(seed=0).ask()
+        >>> X = numpy.arange(40.0).reshape(-1, 1)
+        >>> train = lightgbm.Dataset(X[::2], X[::2, 0])
+        >>> valid = train.create_valid(X[1::2], X[1::2, 0])
+        >>> params = {"metric": "rmse", "min_data_in_leaf": 2, "verbosity": -1, "num_threads": 1}
+        >>> hook = LightGBMPruningCallback(trial, "rmse")
+        >>> lightgbm.train(params, train, 3, valid_sets=[valid], callbacks=[hook]).num_trees()
+        3
+    """
+
+    before_iteration = False
+
+    def __init__(
+        self,
+        trial: Trial,
+        metric: str | None = None,
+        data: str | None = None,
+        mode: str | None = None,
+        report_every: int = 1,
+    ) -> None:
+        super().__init__(trial, metric, mode, report_every)
+        self.data = data
+
+    @property
+    def order(self) -> int:
+        """Place among the callbacks: after the recording of metrics (20), before early stopping (30).
+
+        Raises:
+            TrialPruned: If the trial is pruned. LightGBM asks for the order when a fit starts, and calls the
+                hook only when the first round is over.
+        """
+        self._refuse_pruned()
+        return 25
+
+    def __call__(self, env: CallbackEnv) -> None:
+        """Take the metrics of one round."""
+        entries = env.evaluation_result_list or []
+        if env.iteration == env.begin_iteration:
+            self._start(env.iteration)
+            self._current().source = self._choose(env, entries)
+        fit = self._current()
+        entry = entries[fit.source]
+        last = env.iteration + 1 == env.end_iteration
+        if self._see(entry[2], env.iteration, last):
+            raise EarlyStopException(env.iteration, entries)
+        if fit.reported != env.iteration:  # should early stopping end the fit now, nothing would say so
+            self.trial.hold(entry[2], env.iteration, fit.stream)
+
+    def _choose(self, env: CallbackEnv, entries: Sequence[Any]) -> int:
+        """Return the place of the metric among the entries, which is the same in every round."""
+        if not entries:
+            raise ValueError(
+                f"{type(self).__name__}: nothing is evaluated; give lightgbm.train valid_sets=[dvalid] or "
+                "fit eval_X=X_valid, eval_y=y_valid, and a metric."
+            )
+        training = env.model._train_data_name if isinstance(env.model, Booster) else "train"
+        names = [_names(e) for e in entries]
+        there = dict.fromkeys(f"{data}: {metric}" for data, metric in names)
+        data = self.data or next((d for d, _ in names if d != training), None)
+        if data is None:
+            raise self._missing("only training data is evaluated, and to prune by it say data=", there)
+        places = {metric: i for i, (d, metric) in reversed(list(enumerate(names))) if d == data}
+        if not places:
+            raise self._missing(f"no evaluation set is named {data!r}", there)
+        metric = next(reversed(places)) if self.metric is None else _reported_as(self.metric, data, places)
+        if metric not in places:
+            raise self._missing(f"no metric of {data!r} is named {metric!r}", there)
+        self._check_direction(metric, "max" if entries[places[metric]][3] else "min")
+        return places[metric]
+
+
+def _names(entry: Any) -> tuple[str, str]:
+    """Return the set and the metric of an entry; ``cv`` before LightGBM 4.6 has ("cv_agg", "valid auc", ...)."""
+    data, metric = entry[0], entry[1]
+    if data == "cv_agg":
+        data, _, metric = metric.partition(" ")
+    return data, metric
+
+
+def _reported_as(metric: str, data: str, there: Mapping[str, int]) -> str:
+    """Return the name under which LightGBM reports a metric that was asked for as ``metric``.
+
+    Aliases are resolved, and so are the keys of the result of ``cv``, "valid auc-mean".
+    """
+    if metric in there:
+        return metric
+    base, at, rank = metric.removesuffix("-mean").removeprefix(f"{data} ").partition("@")
+    return _NAMES.get(base, base) + at + rank

@@ -1,0 +1,161 @@
+"""Pruning from inside XGBoost's training loop."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from inloop import Trial, TrialPruned
+from inloop.integrations.hook import Hook
+from xgboost import collective
+from xgboost.callback import TrainingCallback
+
+# XGBoost's own early stopping goes by prefixes and takes pred_err for pre, and ams@ for an error
+_MINIMIZED = re.compile(
+    r"(rmse|rmsle|mae|mape|mphe|logloss|merror|mlogloss|quantile|expectile|(poisson|gamma|cox|aft)-nloglik|gamma-deviance)"
+    r"|error(@[-+.\de]+)?|tweedie-nloglik@[-+.\de]+"
+)
+_MAXIMIZED = re.compile(r"auc|aucpr|interval-regression-accuracy|(pre|ndcg|map)(@\d+)?-?|ams@[-+.\de]+")
+
+
+class XGBoostPruningCallback(Hook, TrainingCallback):
+    """Reports an evaluation metric after every boosting round and stops training when the trial is pruned.
+
+    For ``xgboost.train`` and ``xgboost.cv`` (``callbacks=[...]``) and the scikit-learn estimators (the constructor's
+    ``callbacks=[...]``). A step is a boosting round, counted over all of training where it goes on with ``xgb_model``.
+    A pruned fit ends as early stopping would end it; where nothing else has set them, ``best_iteration`` and
+    ``best_score`` are those of the last round. In collective training every worker has the hook, and rank 0 alone
+    reports and decides.
+
+    Args:
+        trial: Where the reports go.
+        metric: As XGBoost prints it, ``"logloss"`` or ``"ndcg@5"``; None: the last one, as in early stopping.
+        data: Name of the evaluation set; None: the last one whose name does not begin with "train".
+        mode: ``"min"`` or ``"max"``; needed where the metric is not one of XGBoost's own.
+        report_every: Report every so many rounds, and the last one.
+
+    Raises:
+        ValueError: When the first round is over, or before: if the metric or the set is not evaluated, or the
+            metric's direction is unknown or not the study's.
+
+    Example:
+        >>> import inloop
+        >>> from xgboost import XGBRegressor
+        >>> trial = inloop.create_study(seed=0).ask()
+        >>> model = XGBRegressor(n_estimators=3, callbacks=[XGBoostPruningCallback(trial)])
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0.0, 1.0, 2.0, 3.0]
+        >>> len(model.fit(X, y, eval_set=[(X, y)], verbose=False).evals_result()["validation_0"]["rmse"])
+        3
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        metric: str | None = None,
+        data: str | None = None,
+        mode: str | None = None,
+        report_every: int = 1,
+    ) -> None:
+        super().__init__(trial, metric, mode, report_every)
+        self.data = data
+        if metric is not None and (mode is not None or direction(metric) is not None):
+            self._check_direction(metric, direction(metric))
+
+    def before_training(self, model: Any) -> Any:
+        self._distributed = collective.is_distributed()
+        self._first = _rounds_before(model)
+        self._on_leader(self._begin)
+        return model
+
+    def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        if epoch == 0 and collective.get_rank() == 0:
+            self._current().source = evals_log
+        return False
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        stop = self._on_leader(self._look) if self._distributed else self._look()
+        if stop is None:
+            return False
+        if model.attr("best_iteration") is None:  # xgboost.cv and EarlyStopping(save_best=True) ask for it
+            model.set_attr(best_iteration=str(self._first + epoch), best_score=str(stop))
+        return True
+
+    def after_training(self, model: Any) -> Any:
+        self._on_leader(self._end)
+        return model
+
+    def _begin(self) -> None:
+        self._start(self._first)
+
+    def _look(self, last: bool = False) -> float | None:
+        """Report the newest round; return its value if training should stop."""
+        fit = self._current()
+        if fit.values is None:
+            fit.values = self._choose(fit.source)
+        value = fit.values[-1]
+        score = value[0] if isinstance(value, tuple) else value  # cv: mean and standard deviation
+        return score if self._see(score, self._first + len(fit.values) - 1, last) else None
+
+    def _end(self) -> None:
+        """Report the last round if it was not: a callback listed earlier may have ended training and hidden it."""
+        fit = self._current()
+        if fit.source and (fit.values is None or self._first + len(fit.values) - 1 > fit.reported):
+            self._look(last=True)
+        self._fit = None
+
+    def _choose(self, log: dict[str, dict[str, list[Any]]]) -> list[Any]:
+        """Return the growing list of the metric's values."""
+        if not log:
+            raise ValueError(
+                f"{type(self).__name__}: nothing is evaluated; give xgboost.train evals=[(dvalid, 'valid')] or "
+                "fit eval_set=[(X_valid, y_valid)], and a metric."
+            )
+        there = [f"{data}: {', '.join(metrics)}" for data, metrics in log.items()]
+        data = self.data or next((d for d in reversed(log) if not d.startswith("train")), None)
+        if data is None:
+            raise self._missing("only training data is evaluated, and to prune by it say data=", there)
+        if data not in log:
+            raise self._missing(f"no evaluation set is named {data!r}", there)
+        metric = self.metric or next(reversed(log[data]))
+        if metric not in log[data]:
+            raise self._missing(f"no metric of {data!r} is named {metric!r}", there)
+        self._check_direction(metric, direction(metric))
+        return log[data][metric]
+
+    def _on_leader(self, do: Callable[[], float | None]) -> float | None:
+        """Return what ``do()`` returns on rank 0, on every rank; where it raises, all raise."""
+        if not self._distributed:
+            return do()
+        failure: Exception | None = None
+        said: tuple[float | None, str | None, bool] = (None, None, False)
+        if collective.get_rank() == 0:
+            try:
+                said = (do(), None, False)
+            except Exception as error:  # raised below: the other ranks wait for the broadcast
+                failure, said = error, (None, repr(error), isinstance(error, TrialPruned))
+        value, what, pruned = collective.broadcast(said, 0)
+        if failure is not None:
+            raise failure
+        if what is not None:
+            raise TrialPruned(what) if pruned else RuntimeError(f"{type(self).__name__} failed on rank 0: {what}")
+        return value
+
+
+def direction(metric: str) -> str | None:
+    """Return ``"min"`` or ``"max"`` for a metric of XGBoost's own, None for any other name.
+
+    Example:
+        >>> direction("mape"), direction("map@10-"), direction("pred_err")
+        ('min', 'max', None)
+    """
+    if _MINIMIZED.fullmatch(metric):
+        return "min"
+    return "max" if _MAXIMIZED.fullmatch(metric) else None
+
+
+def _rounds_before(model: Any) -> int:
+    """Return how many rounds a fit goes on from: XGBoost itself counts from 0 in every fit."""
+    rounds = int(model.num_boosted_rounds())
+    # process_type=update goes over the trees that are there once more
+    return 0 if rounds and '"process_type":"update"' in model.save_config() else rounds
