@@ -325,9 +325,10 @@ class Study:
     def __repr__(self) -> str:
         best = self._history.best
         top = "" if best is None or best.value is None else f", best {best.value:.6g} at trial {best.number}"
-        return (
-            f"<Study {self.study_name!r}: {self.direction}, {self._counts()}{top}, {self.sampler!r}, {self.pruner!r}>"
-        )
+        text = f"<Study {self.study_name!r}: {self.direction}, {self._counts()}{top}, {self.sampler!r}, {self.pruner!r}"
+        if isinstance(self.sampler, samplers.AutoSampler):
+            text += f". {self.sampler.describe(self.space or self._history.union.space, self._history)}"
+        return text + ">"
 
     def __reduce__(self) -> Any:
         # a study in memory is copied with all its trials; others are opened again where they are
@@ -469,7 +470,7 @@ def create_study(
 
     Args:
         direction: ``"minimize"`` or ``"maximize"``.
-        sampler: A sampler or its name (``"tpe"``, ``"random"``, ``"qmc"``); None: `TPESampler`.
+        sampler: A sampler or its name (``"auto"``, ``"gp"``, ``"tpe"``, ``"random"``, ``"qmc"``); None: `AutoSampler`.
         pruner: A pruner or its name (``"halving"``, ``"median"``, ``"hyperband"``, ``"nop"``); None:
             `SuccessiveHalvingPruner`.
         storage: Where its log lives: a file (``"study.db"``), a URL, a `Storage`; None: memory.
@@ -485,8 +486,8 @@ def create_study(
         ValueError: If the direction or a name is unknown, or the study exists.
 
     Example:
-        >>> create_study(study_name="demo", seed=0)
-        <Study 'demo': minimize, 0 trials, TPESampler(), SuccessiveHalvingPruner()>
+        >>> create_study(study_name="demo", sampler="tpe", pruner="median")
+        <Study 'demo': minimize, 0 trials, TPESampler(), MedianPruner()>
     """
     if direction not in ("minimize", "maximize"):
         raise ValueError(f"direction must be 'minimize' or 'maximize', got {direction!r}.")

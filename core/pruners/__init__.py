@@ -42,7 +42,7 @@ def from_name(pruner: "Pruner | str | None") -> Pruner:
 
     Example:
         >>> from_name("median")
-        MedianPruner(percentile=50.0, n_startup_trials=5, n_warmup_steps=0, interval_steps=1, n_min_trials=1)
+        MedianPruner()
     """
     if pruner is None:
         return SuccessiveHalvingPruner()

@@ -10,7 +10,7 @@ from .percentile import due
 from .pruner import Pruner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BanditPruner(Pruner):
     """Stops a trial whose best report so far lies further from the best than a slack.
 
@@ -27,7 +27,7 @@ class BanditPruner(Pruner):
 
     Example:
         >>> BanditPruner(slack_factor=0.2)
-        BanditPruner(slack_factor=0.2, slack_amount=None, n_warmup_steps=0, interval_steps=1)
+        BanditPruner(slack_factor=0.2)
     """
 
     slack_factor: float | None = None

@@ -9,7 +9,7 @@ from ..trial import FrozenTrial
 from .pruner import Pruner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SuccessiveHalvingPruner(Pruner):
     """Stops a trial at a rung unless it is among the best ``1 / reduction_factor`` to have reached it.
 

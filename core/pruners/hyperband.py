@@ -28,7 +28,7 @@ class _Bracket:
         raise AssertionError("unreachable: point < sum(weights)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HyperbandPruner(Pruner):
     """Runs successive halving with several first rungs; each trial belongs to one bracket.
 

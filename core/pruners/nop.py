@@ -9,7 +9,7 @@ from ..trial import FrozenTrial
 from .pruner import Pruner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NopPruner(Pruner):
     """Never stops a trial.
 

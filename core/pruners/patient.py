@@ -10,7 +10,7 @@ from ..trial import FrozenTrial
 from .pruner import Pruner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PatientPruner(Pruner):
     """Asks ``pruner`` only when a trial's last ``patience`` reports brought no improvement.
 

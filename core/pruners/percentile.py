@@ -10,7 +10,7 @@ from ..trial import Curve, FrozenTrial, TrialState
 from .pruner import Pruner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PercentilePruner(Pruner):
     """Keeps a trial while its best report so far is within the best ``percentile`` per cent.
 
@@ -30,7 +30,7 @@ class PercentilePruner(Pruner):
 
     Example:
         >>> PercentilePruner(25.0, n_warmup_steps=3)
-        PercentilePruner(percentile=25.0, n_startup_trials=5, n_warmup_steps=3, interval_steps=1, n_min_trials=1)
+        PercentilePruner(percentile=25.0, n_warmup_steps=3)
     """
 
     percentile: float
@@ -69,7 +69,7 @@ class PercentilePruner(Pruner):
         return best > low + (high - low) * (place - math.floor(place))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MedianPruner(PercentilePruner):
     """Stops a trial whose best report so far is worse than the median of completed trials at that step.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from ..history import History
+from ..settings import Settings
 from ..trial import FrozenTrial
 
 
-class Pruner(ABC):
+class Pruner(Settings, ABC):
     """Says whether a trial should end early, from its curve and the history.
 
     A NaN report counts as worse than every number; it prunes only where a comparison says so.

@@ -10,7 +10,7 @@ from .percentile import due
 from .pruner import Pruner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ThresholdPruner(Pruner):
     """Stops a trial whose report is below ``lower``, above ``upper``, or NaN.
 
@@ -25,7 +25,7 @@ class ThresholdPruner(Pruner):
 
     Example:
         >>> ThresholdPruner(upper=10.0)
-        ThresholdPruner(lower=None, upper=10.0, n_warmup_steps=0, interval_steps=1)
+        ThresholdPruner(upper=10.0)
     """
 
     lower: float | None = None

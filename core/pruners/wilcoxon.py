@@ -11,7 +11,7 @@ from ..trial import FrozenTrial
 from .pruner import Pruner
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WilcoxonPruner(Pruner):
     """Stops a trial that is worse than the best one on the same steps, by Wilcoxon's signed-rank test.
 
@@ -31,7 +31,7 @@ class WilcoxonPruner(Pruner):
 
     Example:
         >>> WilcoxonPruner(p_threshold=0.05)
-        WilcoxonPruner(p_threshold=0.05, n_startup_steps=2)
+        WilcoxonPruner(p_threshold=0.05)
     """
 
     p_threshold: float = 0.1

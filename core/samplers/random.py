@@ -12,7 +12,7 @@ from ..space import Space
 from .sampler import Sampler
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RandomSampler(Sampler):
     """Draws every parameter independently, uniformly in its unit interval.
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..history import History
+from ..settings import Settings
 from ..space import Space
 
 
@@ -15,7 +16,7 @@ class StudyStopped(RuntimeError):
     """Raised by ``Study.ask`` when the study was stopped or its grid is exhausted."""
 
 
-class Sampler(ABC):
+class Sampler(Settings, ABC):
     """Proposes the next parameters from what the study has seen.
 
     A sampler holds settings only. It may cache what it derives from a history, but never
