@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inloop import Trial
-from inloop.integrations.hook import Hook
+from inloop.integrations._hook import Hook
 from lightgbm import Booster
 from lightgbm.callback import CallbackEnv, EarlyStopException
 

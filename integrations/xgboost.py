@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from inloop import Trial, TrialPruned
-from inloop.integrations.hook import Hook
+from inloop.integrations._hook import Hook
 from xgboost import collective
 from xgboost.callback import TrainingCallback
 
