@@ -44,7 +44,8 @@ class Encoded:
             self._units = np.concatenate([self._units, more])
         if self._read < len(self._changed):
             for number in set(self._changed[self._read :]):
-                self._units[number] = self.space.encode(self._trials[number].params)
+                trial = self._trials[number]
+                self._units[number] = self.space.encode({**trial.proposed, **trial.params})
             self._read = len(self._changed)
         return self._units[:n]
 
@@ -135,6 +136,7 @@ class History:
         self._fold: dict[str, Callable[[Event], None]] = {
             "report": self._report,
             "params": self._params,
+            "proposed": self._proposed,
             "created": self._created,
             "finished": self._finished,
             "pruned": self._pruned,
@@ -286,6 +288,14 @@ class History:
                         self._union.see(name, dist)
         self._changed.append(e.trial)
 
+    def _proposed(self, e: Event) -> None:
+        trial = self.trials[e.trial]
+        if not trial.finished:
+            space_id, stored = e.data
+            space = self.spaces[space_id]
+            trial.proposed = {n: space[n].unpack(v) for n, v in stored.items()}
+            self._changed.append(e.trial)
+
     def _report(self, e: Event) -> None:
         trial = self.trials[e.trial]
         if trial.finished:
@@ -342,10 +352,15 @@ class History:
             self.told.append(trial.number)
             self.ranking.add(trial.number, self._loss(trial), _tier(trial))
 
+        if trial.proposed:  # what was not taken was never tried
+            trial.proposed = {}
+            self._changed.append(trial.number)
+
     def _give_back(self, trial: FrozenTrial) -> None:
         """Offer the parameters of a lost trial again, but not for ever."""
-        if trial.params and trial.retry < self.header.get("retry", 1):
-            self.queue.appendleft((trial.params, trial.user_attrs, trial.retry + 1))
+        params = {**trial.proposed, **trial.params}
+        if params and trial.retry < self.header.get("retry", 1):
+            self.queue.appendleft((params, trial.user_attrs, trial.retry + 1))
 
     def _complete(self, trial: FrozenTrial) -> None:
         value = math.nan if trial.value is None else trial.value

@@ -183,7 +183,9 @@ class Study:
             if fixed is not None:
                 if record.queued:
                     proposal = fixed.complete({**proposal, **fixed.check(record.queued, "enqueued")}, rng.random)
-                self._write_params(record.number, fixed, proposal)
+                self._write_params("params", record.number, fixed, proposal)
+            elif proposal:
+                self._write_params("proposed", record.number, joint, proposal)
             return Trial(self, record, proposal)
 
     def ask_batch(self, n: int, space: Space | Mapping[str, Any] | None = None) -> list[Trial]:
@@ -408,10 +410,10 @@ class Study:
             self._declare(single)
         return single
 
-    def _write_params(self, number: int, space: Space, params: Mapping[str, Any]) -> None:
+    def _write_params(self, kind: str, number: int, space: Space, params: Mapping[str, Any]) -> None:
         self._declare(space)
         stored = {n: space[n].pack(v) for n, v in params.items()}
-        self._log.write(("params", number, (space.id, stored)))
+        self._log.write((kind, number, (space.id, stored)))
 
     def _declare(self, space: Space) -> None:
         """Write a space to the log before its first use."""

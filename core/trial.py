@@ -77,7 +77,7 @@ class FrozenTrial:
 
     __slots__ = (
         "_finish", "_start", "claims", "curves", "distributions", "held", "last", "lease", "number", "params",
-        "pruned", "queued", "reports", "retry", "state", "user_attrs", "value", "worker",
+        "proposed", "pruned", "queued", "reports", "retry", "state", "user_attrs", "value", "worker",
     )  # fmt: skip
 
     def __init__(self, number: int, worker: str, start: float, lease: float) -> None:
@@ -98,6 +98,8 @@ class FrozenTrial:
         self.held: dict[int, tuple[int, float]] = {}
         self.pruned = False
         self.user_attrs: dict[str, Any] = {}
+        #: Parameters proposed while it runs, of which the objective takes what it needs.
+        self.proposed: dict[str, Any] = {}
         #: Enqueued parameters this trial was started with.
         self.queued: dict[str, Any] | None = None
         #: Number of reports over all streams, and the last one as (stream, step, value).
