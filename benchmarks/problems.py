@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from inloop import Categorical, Float, Int, Space
-from inloop.space import Distribution
+from inloop.distributions import Distribution
 
 Params = Mapping[str, Any]
 

@@ -1,11 +1,14 @@
 """inloop: tune hyperparameters inside the training loop you already have."""
 
 from . import pruners, samplers, storage
+from .distributions import Categorical, Float, Int
+from .record import FrozenTrial, TrialState
 from .samplers import StudyStopped
-from .space import Categorical, Float, Int, Space
+from .space import Space
 from .storage import MemoryStorage, StudyExists, StudyNotFound
-from .study import Study, create_study, delete_study, get_all_study_names, load_study
-from .trial import FrozenTrial, Trial, TrialLost, TrialPruned, TrialState
+from .studies import create_study, delete_study, get_all_study_names, load_study
+from .study import Study
+from .trial import Trial, TrialLost, TrialPruned
 
 __version__ = "0.1.0"
 

@@ -34,6 +34,8 @@ SCHEMA = 1
 #: The oldest reader that understands this schema.
 MIN_READER = 1
 
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
 
 class Event(NamedTuple):
     """One fact about a study.
@@ -69,9 +71,9 @@ def to_json(event: Event) -> str:
         nan
     """
     try:
-        return json.dumps(event, allow_nan=False, separators=(",", ":"))
+        return _encode(event)
     except ValueError:
-        return json.dumps(_tag(list(event)), allow_nan=False, separators=(",", ":"))
+        return _encode(_tag(list(event)))
 
 
 def from_json(text: str) -> Event:

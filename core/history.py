@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .distributions import Distribution
 from .events import SCHEMA, Event
 from .ranking import Ranking
-from .space import Array, Distribution, Space
-from .trial import Curve, FrozenTrial, TrialState
+from .record import Curve, FrozenTrial, TrialState
+from .space import Array, Space
 from .union import Union
 
 _MAX_TABLES = 64  # rung tables kept; a study asks about few, unless its rungs move

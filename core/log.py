@@ -11,8 +11,8 @@ from typing import Any
 
 from .events import Event
 from .history import History
+from .record import FrozenTrial, TrialState
 from .storage import Storage
-from .trial import FrozenTrial, TrialState
 
 logger = logging.getLogger("inloop")
 

@@ -12,8 +12,9 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from . import parallel
+from .record import FrozenTrial, TrialState
 from .samplers import StudyStopped
-from .trial import FrozenTrial, Trial, TrialLost, TrialPruned, TrialState, as_value
+from .trial import Trial, TrialLost, TrialPruned, as_value
 
 if TYPE_CHECKING:
     from .study import Study

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .trial import FrozenTrial, Trial, TrialState
+from .record import FrozenTrial, TrialState
+from .trial import Trial
 
 if TYPE_CHECKING:
     from .loop import Budget

@@ -1,428 +1,32 @@
-"""Parameters and spaces: what values may be tried, and their map to and from the unit interval."""
+"""Spaces: named parameters, some active only under conditions, as points of the unit cube."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import operator
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .distributions import (
+    Categorical,
+    Distribution,
+    Int,
+    Label,
+    Sampled,
+    as_distribution,
+    from_json,
+    has_label,
+    level_of,
+    same,
+    value_at,
+)
+
 Array: TypeAlias = NDArray[np.float64]
-
-_MAX_INT = 2**53  # beyond it neighbouring integers are the same float64
-
-
-def _number(owner: str, name: str, value: Any) -> float:
-    """Return ``value`` as a finite float or say which bound is wrong."""
-    try:
-        out = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{owner}: {name} must be a number, got {value!r}.") from None
-    if isinstance(value, str | bytes) or not math.isfinite(out):
-        raise ValueError(f"{owner}: {name} must be a finite number, got {value!r}.")
-    return out
-
-
-def _integer(owner: str, name: str, value: Any) -> int:
-    """Return ``value`` as an int or say which bound is wrong."""
-    try:
-        out = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{owner}: {name} must be an integer, got {value!r}.") from None
-    if abs(out) > _MAX_INT:
-        raise ValueError(f"{owner}: {name} must lie within +-2**53, got {value!r}.")
-    return out
-
-
-class _StoredAsIs:
-    """A parameter whose values are stored as they are."""
-
-    def pack(self, value: Any) -> Any:
-        """Return the stored form of ``value``."""
-        return value
-
-    def unpack(self, stored: Any) -> Any:
-        """Return the value whose stored form is ``stored``."""
-        return stored
-
-
-@dataclass(frozen=True)
-class Float(_StoredAsIs):
-    """A real number between ``low`` and ``high``, both included.
-
-    Args:
-        low: Smallest value.
-        high: Largest value; may equal ``low``.
-        log: Search the logarithm; ``low`` must then be positive.
-        step: Allow only ``low, low + step, ..., high``; not together with ``log``.
-
-    Raises:
-        TypeError: If a bound is not a number.
-        ValueError: If a bound is not finite, ``low > high``, ``log`` with ``low <= 0``, or
-            ``step`` does not divide ``high - low``.
-
-    Example:
-        >>> eta = Float(1e-3, 1.0, log=True)
-        >>> round(eta.from_unit(eta.to_unit(0.1)), 12)
-        0.1
-        >>> Float(0, 1, step=0.25).levels
-        5
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-    #: Number of distinct values, ``None`` for a continuum.
-    levels: int | None = field(init=False, repr=False, compare=False, default=None)
-    _a: float = field(init=False, repr=False, compare=False, default=0.0)
-    _b: float = field(init=False, repr=False, compare=False, default=0.0)
-
-    def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "low", _number("Float", "low", self.low))
-        put(self, "high", _number("Float", "high", self.high))
-        _check_order("Float", self.low, self.high, self.log)
-        if not math.isfinite(self.high - self.low):
-            raise ValueError(f"Float: high - low must be finite, got {self.low!r} to {self.high!r}.")
-        if self.step is not None:
-            step = _number("Float", "step", self.step)
-            if step <= 0:
-                raise ValueError(f"Float: step must be positive, got {self.step!r}.")
-            if self.log:
-                raise ValueError("Float: step and log=True exclude each other; drop one of them.")
-            n = (self.high - self.low) / step
-            if abs(n - round(n)) > 1e-8 * max(1.0, n):
-                last = self.low + math.floor(n) * step
-                raise ValueError(
-                    f"Float: step={step!r} does not divide high - low = {self.high - self.low!r}; "
-                    f"use high={last!r} or high={last + step!r}."
-                )
-            put(self, "step", step)
-            put(self, "levels", round(n) + 1)
-        elif self.low == self.high:
-            put(self, "levels", 1)
-        put(self, "_a", math.log(self.low) if self.log else self.low)
-        put(self, "_b", math.log(self.high) if self.log else self.high)
-
-    def to_unit(self, value: float) -> float:
-        """Return the place of ``value`` in [0, 1]; of a grid, the middle of its cell."""
-        if self.levels is not None:
-            k = round((value - self.low) / self.step) if self.step else 0
-            return (min(max(k, 0), self.levels - 1) + 0.5) / self.levels
-        u = ((math.log(value) if self.log else value) - self._a) / (self._b - self._a)
-        return min(max(u, 0.0), 1.0)
-
-    def from_unit(self, u: float) -> float:
-        """Return the value at ``u`` in [0, 1]."""
-        if self.levels is not None:
-            k = min(int(u * self.levels), self.levels - 1)
-            if k == self.levels - 1:
-                return self.high
-            # 12 digits past the step's own: 0.1 * 3 is meant to be 0.3
-            return self.low if not self.step or k == 0 else _tidy(self.low + k * self.step, self.step)
-        if u >= 1.0:
-            return self.high  # which exp(log(high)) need not be
-        v = self._a + u * (self._b - self._a)
-        return min(max(math.exp(v) if self.log else v, self.low), self.high)
-
-    def contains(self, value: Any) -> bool:
-        """Say whether ``value`` is one that this parameter may take."""
-        try:
-            v = float(value)
-        except (TypeError, ValueError):
-            return False
-        if isinstance(value, str | bytes) or not self.low <= v <= self.high:
-            return False
-        if self.step:
-            return abs(v - self.from_unit(self.to_unit(v))) <= 1e-9 * max(self.step, abs(v))
-        return True
-
-    def cast(self, value: Any) -> float:
-        """Return ``value`` in this parameter's own type."""
-        return float(value)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON form that `from_json` reads."""
-        return {"type": "float", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
-
-
-@dataclass(frozen=True)
-class Int(_StoredAsIs):
-    """An integer between ``low`` and ``high``, both included; every level owns an equal cell.
-
-    Args:
-        low: Smallest value.
-        high: Largest value; may equal ``low``.
-        log: Search the logarithm; ``low`` must then be at least 1.
-        step: Allow only ``low, low + step, ..., high``; must be 1 with ``log``.
-
-    Raises:
-        TypeError: If a bound is not an integer.
-        ValueError: If ``low > high``, ``log`` with ``low < 1``, or ``step`` does not divide.
-
-    Example:
-        >>> depth = Int(1, 4)
-        >>> [depth.from_unit(u) for u in (0.0, 0.3, 0.6, 1.0)]
-        [1, 2, 3, 4]
-    """
-
-    low: int
-    high: int
-    log: bool = False
-    step: int = 1
-    #: Number of distinct values.
-    levels: int = field(init=False, repr=False, compare=False, default=1)
-    _a: float = field(init=False, repr=False, compare=False, default=0.0)
-    _b: float = field(init=False, repr=False, compare=False, default=0.0)
-
-    def __post_init__(self) -> None:
-        put = object.__setattr__
-        put(self, "low", _integer("Int", "low", self.low))
-        put(self, "high", _integer("Int", "high", self.high))
-        put(self, "step", _integer("Int", "step", self.step))
-        _check_order("Int", self.low, self.high, self.log)
-        if self.step < 1:
-            raise ValueError(f"Int: step must be at least 1, got {self.step!r}.")
-        if self.log and self.step != 1:
-            raise ValueError("Int: step and log=True exclude each other; drop one of them.")
-        if (self.high - self.low) % self.step:
-            last = self.high - (self.high - self.low) % self.step
-            raise ValueError(
-                f"Int: step={self.step} does not divide high - low = {self.high - self.low}; "
-                f"use high={last} or high={last + self.step}."
-            )
-        put(self, "levels", (self.high - self.low) // self.step + 1)
-        put(self, "_a", math.log(self.low - 0.5) if self.log else 0.0)
-        put(self, "_b", math.log(self.high + 0.5) if self.log else 0.0)
-
-    def to_unit(self, value: int) -> float:
-        """Return the place of ``value`` in [0, 1] (not log: the middle of its cell)."""
-        if self.log:
-            return min(max((math.log(value) - self._a) / (self._b - self._a), 0.0), 1.0)
-        k = round((value - self.low) / self.step)
-        return (min(max(k, 0), self.levels - 1) + 0.5) / self.levels
-
-    def from_unit(self, u: float) -> int:
-        """Return the value whose cell holds ``u`` in [0, 1]."""
-        if self.log:
-            return min(max(round(math.exp(self._a + u * (self._b - self._a))), self.low), self.high)
-        return self.low + min(int(u * self.levels), self.levels - 1) * self.step
-
-    def contains(self, value: Any) -> bool:
-        """Say whether ``value`` is one that this parameter may take."""
-        try:
-            v = float(value)
-        except (TypeError, ValueError):
-            return False
-        if isinstance(value, str | bytes) or not self.low <= v <= self.high or v != int(v):
-            return False
-        return (int(v) - self.low) % self.step == 0
-
-    def cast(self, value: Any) -> int:
-        """Return ``value`` in this parameter's own type."""
-        return int(value)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON form that `from_json` reads."""
-        return {"type": "int", "low": self.low, "high": self.high, "log": self.log, "step": self.step}
-
-
-@dataclass(frozen=True, eq=False)
-class Categorical:
-    """One of ``choices``: any Python values, modelled by their index.
-
-    Args:
-        choices: A non-empty sequence. Values need be neither hashable nor comparable
-            (None, tuples, dicts, arrays, estimators ...).
-
-    Raises:
-        TypeError: If ``choices`` is a string or not iterable.
-        ValueError: If ``choices`` is empty.
-
-    Example:
-        >>> act = Categorical(["relu", None, (64, 64)])
-        >>> act.from_unit(act.to_unit((64, 64)))
-        (64, 64)
-    """
-
-    choices: tuple[Any, ...]
-
-    def __init__(self, choices: Iterable[Any]) -> None:
-        if isinstance(choices, str | bytes) or not isinstance(choices, Iterable):
-            raise TypeError(f"Categorical: choices must be a list of values, got {choices!r}.")
-        object.__setattr__(self, "choices", tuple(choices))
-        if not self.choices:
-            raise ValueError("Categorical: choices is empty; give at least one value.")
-
-    @property
-    def levels(self) -> int:
-        """Number of choices."""
-        return len(self.choices)
-
-    @cached_property
-    def _lookup(self) -> dict[Any, int]:
-        table: dict[Any, int] = {}
-        for i, c in enumerate(self.choices):
-            try:
-                table.setdefault((type(c), c), i)
-            except TypeError:
-                table.setdefault(id(c), i)
-        return table
-
-    def index(self, value: Any) -> int:
-        """Return the index of ``value`` among the choices.
-
-        The same type and value is looked for first, then an equal value of another type.
-
-        Raises:
-            ValueError: If it is none of them.
-        """
-        try:
-            i = self._lookup.get((type(value), value))
-        except TypeError:
-            i = self._lookup.get(id(value))
-        if i is None:
-            i = next((k for k, c in enumerate(self.choices) if _same(c, value)), None)
-        if i is None:
-            raise ValueError(f"{value!r} is not one of the choices {list(self.choices)!r}.")
-        return i
-
-    def to_unit(self, value: Any) -> float:
-        """Return the middle of the cell of ``value``."""
-        return (self.index(value) + 0.5) / len(self.choices)
-
-    def from_unit(self, u: float) -> Any:
-        """Return the choice whose cell holds ``u`` in [0, 1]."""
-        n = len(self.choices)
-        return self.choices[min(int(u * n), n - 1)]
-
-    def contains(self, value: Any) -> bool:
-        """Say whether ``value`` is one of the choices."""
-        try:
-            self.index(value)
-        except ValueError:
-            return False
-        return True
-
-    def cast(self, value: Any) -> Any:
-        """Return the choice that equals ``value``."""
-        return self.choices[self.index(value)]
-
-    def pack(self, value: Any) -> int:
-        """Return the stored form of ``value``: its index."""
-        return self.index(value)
-
-    def unpack(self, stored: int) -> Any:
-        """Return the choice whose stored form is ``stored``."""
-        return self.choices[stored]
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Categorical)
-            and len(self.choices) == len(other.choices)
-            and all(map(_same, self.choices, other.choices))
-        )
-
-    def __hash__(self) -> int:
-        return hash(len(self.choices))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON form; a choice that JSON cannot hold is kept as its label only."""
-        return {"type": "categorical", "choices": [_choice_json(c) for c in self.choices]}
-
-
-@dataclass(frozen=True, eq=False)
-class Quantile(_StoredAsIs):
-    """A value of any distribution with ``cdf`` and ``ppf`` (scipy's frozen ones), through its quantiles.
-
-    Made by `as_distribution`; uniform, log-uniform and integer ranges become `Float` and `Int` instead.
-
-    Example:
-        >>> from scipy import stats
-        >>> Quantile(stats.norm(3, 1)).from_unit(0.5)
-        3.0
-    """
-
-    frozen: Any
-    levels: int | None = field(init=False, repr=False, default=None)
-
-    @cached_property
-    def _discrete(self) -> bool:
-        return hasattr(self.frozen, "pmf") and not hasattr(getattr(self.frozen, "dist", None), "pdf")
-
-    def to_unit(self, value: float) -> float:
-        """Return the quantile level of ``value``; for a discrete one the middle of its step."""
-        u = float(self.frozen.cdf(value))
-        return u - 0.5 * float(self.frozen.pmf(value)) if self._discrete else u
-
-    def from_unit(self, u: float) -> float | int:
-        """Return the ``u``-quantile; the outermost 1e-9 of an unbounded tail is never reached."""
-        v = float(self.frozen.ppf(min(max(u, 1e-9), 1.0 - 1e-9)))
-        return int(v) if self._discrete else v
-
-    def contains(self, value: Any) -> bool:
-        """Say whether ``value`` lies in the support."""
-        try:
-            low, high = self.frozen.support()
-            return bool(low <= float(value) <= high)
-        except (TypeError, ValueError):
-            return False
-
-    def cast(self, value: Any) -> float | int:
-        """Return ``value`` in this parameter's own type."""
-        return int(value) if self._discrete else float(value)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a label, as `Sampled` does; the distribution itself is not stored."""
-        return {"type": "sampled", "label": label(self.frozen)}
-
-
-@dataclass(frozen=True, eq=False)
-class Sampled(_StoredAsIs):
-    """A value drawn by the object's own ``rvs(random_state=...)``: sampled, not modelled.
-
-    Example:
-        >>> class Coin:
-        ...     def rvs(self, random_state=None):
-        ...         return int(np.random.default_rng(random_state).integers(2))
-        >>> Sampled(Coin()).from_unit(0.3) in (0, 1)
-        True
-    """
-
-    source: Any
-    levels: int | None = field(init=False, repr=False, default=None)
-
-    def to_unit(self, value: Any) -> float:
-        """Return NaN: nothing is known of the place of a value."""
-        return math.nan
-
-    def from_unit(self, u: float) -> Any:
-        """Return the draw of ``rvs`` seeded by ``u``."""
-        return self.source.rvs(random_state=min(int(u * 2**32), 2**32 - 1))
-
-    def contains(self, value: Any) -> bool:
-        """Return True: any value may come from outside."""
-        return True
-
-    def cast(self, value: Any) -> Any:
-        """Return ``value`` itself."""
-        return value
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a label; the object itself is not stored."""
-        return {"type": "sampled", "label": self.source.text if isinstance(self.source, Label) else label(self.source)}
-
-
-Distribution: TypeAlias = Float | Int | Categorical | Quantile | Sampled
 
 
 class Space(Mapping[str, Distribution]):
@@ -513,7 +117,7 @@ class Space(Mapping[str, Distribution]):
 
     def _met(self, name: str, on: Mapping[str, Any]) -> bool:
         rule = self.when.get(name)
-        return rule is None or all(p in on and any(_same(v, on[p]) for v in vs) for p, vs in rule.items())
+        return rule is None or all(p in on and any(same(v, on[p]) for v in vs) for p, vs in rule.items())
 
     def decode(self, row: Sequence[float] | Array) -> dict[str, Any]:
         """Return the parameters at one point ``(d,)`` of the unit cube, the active ones only."""
@@ -576,7 +180,7 @@ class Space(Mapping[str, Distribution]):
     def to_json(self) -> dict[str, Any]:
         """Return a JSON form: distributions by name and conditions by parent level."""
         when = {
-            c: {p: [_level_of(self._dists[p], v) for v in vs] for p, vs in ps.items()} for c, ps in self.when.items()
+            c: {p: [level_of(self._dists[p], v) for v in vs] for p, vs in ps.items()} for c, ps in self.when.items()
         }
         return {"params": {n: d.to_json() for n, d in self._dists.items()}, "when": when}
 
@@ -593,14 +197,14 @@ class Space(Mapping[str, Distribution]):
     @cached_property
     def holds_more_than_json(self) -> bool:
         """Whether `to_json` leaves something out."""
-        return any("label" in d.to_json() or _has_label(d.to_json().get("choices", ())) for d in self.dists)
+        return any("label" in d.to_json() or has_label(d.to_json().get("choices", ())) for d in self.dists)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], labels: bool = False) -> Space:
         """Return the space that `to_json` wrote, or raise ValueError as `from_json` does."""
         dists = {n: from_json(d, labels) for n, d in data["params"].items()}
         when = {
-            c: {p: [_value_at(dists[p], k) for k in levels] for p, levels in ps.items()}
+            c: {p: [value_at(dists[p], k) for k in levels] for p, levels in ps.items()}
             for c, ps in data["when"].items()
         }
         return cls(dists, when)
@@ -644,141 +248,6 @@ class Columns:
         return out
 
 
-def as_distribution(value: Any, name: str = "parameter") -> Distribution:
-    """Return what users already have as a distribution.
-
-    Args:
-        value: One of this module's types; a list or array (categorical, always); a scipy.stats
-            frozen distribution; any object with ``cdf`` and ``ppf``; any object with ``rvs``.
-        name: Named in errors.
-
-    Raises:
-        TypeError: If it is none of these.
-
-    Example:
-        >>> from scipy import stats
-        >>> as_distribution(stats.loguniform(1e-3, 10))
-        Float(low=0.001, high=10.0, log=True, step=None)
-        >>> as_distribution(stats.randint(1, 5))
-        Int(low=1, high=4, log=False, step=1)
-        >>> as_distribution([1, 5])
-        Categorical(choices=(1, 5))
-    """
-    if isinstance(value, Float | Int | Categorical | Quantile | Sampled):
-        return value
-    if isinstance(value, list | range | np.ndarray):
-        return Categorical(value)
-    family = getattr(getattr(value, "dist", None), "name", None)
-    if family in ("uniform", "loguniform", "reciprocal", "randint"):
-        known = _known_family(family, value)
-        if known is not None:
-            return known
-    if hasattr(value, "ppf") and hasattr(value, "cdf"):
-        return Quantile(value)
-    if hasattr(value, "rvs"):
-        return Sampled(value)
-    hint = ""
-    if isinstance(value, tuple):
-        hint = " A tuple is ambiguous: write Float(low, high), Int(low, high) or a list of choices."
-    raise TypeError(
-        f"{name}: expected Float, Int, Categorical, a list of choices, or a distribution with rvs; got {value!r}.{hint}"
-    )
-
-
-@dataclass(frozen=True)
-class Label:
-    """Stands for a choice that is known only by its readable name."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return f"<{self.text}>"
-
-
-def from_json(data: Mapping[str, Any], labels: bool = False) -> Distribution:
-    """Return the distribution that ``to_json`` wrote.
-
-    Args:
-        data: What ``to_json`` returned.
-        labels: Put a `Label` where JSON could not hold the value itself.
-
-    Raises:
-        ValueError: If it cannot be rebuilt from data alone, and ``labels`` is False.
-    """
-    kind = data["type"]
-    if kind == "float":
-        return Float(data["low"], data["high"], data["log"], data["step"])
-    if kind == "int":
-        return Int(data["low"], data["high"], data["log"], data["step"])
-    if kind == "categorical" and (labels or not any(isinstance(c, dict) for c in data["choices"])):
-        return Categorical([Label(c["label"]) if isinstance(c, dict) else c for c in data["choices"]])
-    if labels:
-        return Sampled(Label(data["label"]))
-    raise ValueError(f"This {kind} parameter holds values that are not stored; give the same space again: {data!r}")
-
-
-def label(value: Any) -> str:
-    """Return a short readable name of any value."""
-    dist = getattr(value, "dist", None)
-    if dist is not None and hasattr(value, "args"):
-        inner = [*map(repr, value.args), *(f"{k}={v!r}" for k, v in value.kwds.items())]
-        return f"{dist.name}({', '.join(inner)})"
-    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address is no name
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _known_family(family: str, frozen: Any) -> Distribution | None:
-    """Return a scipy frozen uniform, log-uniform or randint as a range, if it is one."""
-    low, high = (float(x) for x in frozen.support())
-    if family == "uniform":
-        return Float(low, high)
-    if family == "randint":
-        return Int(int(low), int(high))
-    # a shifted log-uniform is not uniform in log(value)
-    shift = frozen.kwds.get("loc", frozen.args[2] if len(frozen.args) > 2 else 0)
-    return Float(low, high, log=True) if shift == 0 else None
-
-
-def _check_order(owner: str, low: float, high: float, log: bool) -> None:
-    if low > high:
-        raise ValueError(f"{owner}: low must not exceed high, got low={low!r} and high={high!r}.")
-    smallest = 1 if owner == "Int" else 0
-    if log and (low < 1 if owner == "Int" else low <= 0):
-        what = "at least 1" if smallest else "positive"
-        raise ValueError(f"{owner}: low must be {what} with log=True, got low={low!r}.")
-
-
-def _tidy(value: float, step: float) -> float:
-    """Return ``value`` without the rounding noise of adding up steps."""
-    digits = 12 - math.floor(math.log10(max(abs(value), step)))
-    return round(value, max(digits, 0))
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Say whether two choices are the same; arrays and other unwilling values by content."""
-    if a is b:
-        return True
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return type(a) is type(b) and a.dtype == b.dtype and np.array_equal(a, b)
-    if isinstance(a, bool) != isinstance(b, bool):
-        return False
-    try:
-        return bool(a == b)
-    except (TypeError, ValueError):
-        return False
-
-
-def _has_label(choices: Iterable[Any]) -> bool:
-    return any(isinstance(c, dict) for c in choices)
-
-
-def _choice_json(value: Any) -> Any:
-    plain = value is None or isinstance(value, bool | int | str)
-    if plain or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    return {"label": value.text if isinstance(value, Label) else label(value)}
-
-
 def _conditions(
     dists: Mapping[str, Distribution], when: Mapping[str, Mapping[str, Iterable[Any]]]
 ) -> dict[str, dict[str, tuple[Any, ...]]]:
@@ -819,23 +288,7 @@ def _parents_first(names: list[str], when: Mapping[str, Mapping[str, Any]]) -> l
     return order
 
 
-def _level_of(dist: Distribution, value: Any) -> int:
-    """Return the index of ``value`` among the countable levels of ``dist``."""
-    if isinstance(dist, Categorical):
-        return dist.index(value)
-    if isinstance(dist, Int):
-        return (int(value) - dist.low) // dist.step
-    return min(int(dist.to_unit(value) * (dist.levels or 1)), (dist.levels or 1) - 1)
-
-
-def _value_at(dist: Distribution, level: int) -> Any:
-    """Return the value of ``dist`` at one of its countable levels."""
-    if isinstance(dist, Int):
-        return dist.low + level * dist.step
-    return dist.from_unit((level + 0.5) / (dist.levels or 1))
-
-
 def _level_table(dist: Distribution, values: Iterable[Any]) -> NDArray[np.bool_]:
     table = np.zeros(dist.levels or 1, bool)
-    table[[_level_of(dist, v) for v in values]] = True
+    table[[level_of(dist, v) for v in values]] = True
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import loop, pruners, samplers
-from .events import MIN_READER, SCHEMA, Event, check_json
+from .distributions import Distribution
+from .events import Event, check_json
 from .history import History
 from .log import Log
+from .record import FrozenTrial, TrialState
 from .samplers import StudyStopped
-from .space import Distribution, Space
-from .storage import MemoryStorage, Storage, StudyExists, open_storage
-from .trial import FrozenTrial, Trial, TrialLost, TrialState, as_value
+from .space import Space
+from .storage import MemoryStorage, Storage
+from .trial import Trial, TrialLost, as_value
 from .union import check_same_kind
 
 if TYPE_CHECKING:
@@ -454,110 +455,6 @@ def _copied(events: list[Event], spaces: list[Space], name: str, *parts: Any) ->
     for space in spaces:
         study._history.provide(space)
     return study
-
-
-def create_study(
-    direction: str = "minimize",
-    sampler: samplers.Sampler | str | None = None,
-    pruner: pruners.Pruner | str | None = None,
-    storage: Storage | str | None = None,
-    study_name: str | None = None,
-    load_if_exists: bool = False,
-    seed: int | None = None,
-    space: Space | Mapping[str, Any] | None = None,
-    lease: float = LEASE,
-    retry: int = 1,
-) -> Study:
-    """Start a study.
-
-    Args:
-        direction: ``"minimize"`` or ``"maximize"``.
-        sampler: A sampler or its name (``"auto"``, ``"gp"``, ``"tpe"``, ``"random"``, ``"qmc"``); None: `AutoSampler`.
-        pruner: A pruner or its name (``"halving"``, ``"median"``, ``"hyperband"``, ``"nop"``); None:
-            `SuccessiveHalvingPruner`.
-        storage: Where its log lives: a file (``"study.db"``), a URL, a `Storage`; None: memory.
-        study_name: Its name there; None: one is made up.
-        load_if_exists: Go on with a study of that name, whose direction must be the same.
-        seed: Of all random choices; None: a random one is drawn and kept with the study.
-        space: Parameters to search; None: the objective's ``suggest_*`` calls show them.
-        lease: In a shared storage, seconds of silence after which a process counts as dead and
-            its trials as LOST.
-        retry: Offer the parameters of a lost trial again so many times.
-
-    Raises:
-        ValueError: If the direction or a name is unknown, or the study exists.
-
-    Example:
-        >>> create_study(study_name="demo", sampler="tpe", pruner="median")
-        <Study 'demo': minimize, 0 trials, TPESampler(), MedianPruner()>
-    """
-    if direction not in ("minimize", "maximize"):
-        raise ValueError(f"direction must be 'minimize' or 'maximize', got {direction!r}.")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
-        raise ValueError(f"seed must be an integer of at least 0 or None, got {seed!r}.")
-    if not lease > 0 or retry < 0:
-        raise ValueError(f"lease must be positive and retry at least 0, got {lease!r} and {retry!r}.")
-    log = _storage(storage)
-    name = study_name if study_name is not None else f"study-{os.urandom(4).hex()}"
-    live = space if space is None or isinstance(space, Space) else Space(space)
-    header = {
-        "name": name,
-        "direction": direction,
-        "seed": int(seed) if seed is not None else int.from_bytes(os.urandom(6), "big"),
-        "schema": SCHEMA,
-        "min_reader": MIN_READER,
-        "space": None if live is None else live.to_json(),
-        "retry": retry,
-    }
-    try:
-        log.create(name, [Event(os.urandom(8).hex(), 0, "study", -1, header)])
-    except StudyExists:
-        if not load_if_exists:
-            raise
-    study = Study(name, log, samplers.from_name(sampler), pruners.from_name(pruner), live, lease)
-    if study.direction != direction:
-        raise ValueError(f"Study {name!r} exists and its direction is {study.direction!r}, not {direction!r}.")
-    return study
-
-
-def load_study(
-    study_name: str,
-    storage: Storage | str,
-    sampler: samplers.Sampler | str | None = None,
-    pruner: pruners.Pruner | str | None = None,
-    space: Space | Mapping[str, Any] | None = None,
-    lease: float = LEASE,
-) -> Study:
-    """Return the study of that name in ``storage``.
-
-    Args:
-        study_name: Its name.
-        storage: Where its log lives.
-        sampler: As in `create_study`; it is not stored.
-        pruner: As in `create_study`; it is not stored.
-        space: The study's space, needed again only where it holds values that JSON cannot.
-        lease: As in `create_study`.
-
-    Raises:
-        StudyNotFound: If there is none.
-        ValueError: If ``space`` is not the study's, or is needed and missing.
-    """
-    live = space if space is None or isinstance(space, Space) else Space(space)
-    return Study(study_name, _storage(storage), samplers.from_name(sampler), pruners.from_name(pruner), live, lease)
-
-
-def delete_study(study_name: str, storage: Storage | str) -> None:
-    """Remove a study and all its trials, or raise `StudyNotFound`."""
-    _storage(storage).delete(study_name)
-
-
-def get_all_study_names(storage: Storage | str) -> list[str]:
-    """Return the names of the studies in ``storage``."""
-    return _storage(storage).names()
-
-
-def _storage(storage: Storage | str | None) -> Storage:
-    return MemoryStorage() if storage is None else open_storage(storage)
 
 
 def _end_state(state: TrialState | str | None, what: str) -> TrialState:

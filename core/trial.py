@@ -1,9 +1,7 @@
-"""Trials: what is known of one evaluation, and the handle that a training loop holds."""
+"""Trials: the handle on one evaluation that a training loop holds."""
 
 from __future__ import annotations
 
-import datetime
-import enum
 import itertools
 import os
 import time
@@ -13,22 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .distributions import Categorical, Distribution, Float, Int
 from .events import check_json
-from .space import Categorical, Distribution, Float, Int
+from .record import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from .log import Fact
     from .study import Study
-
-
-class TrialState(enum.IntEnum):
-    """The states of a trial."""
-
-    RUNNING = 0
-    COMPLETE = 1
-    PRUNED = 2
-    FAILED = 3
-    LOST = 4
 
 
 class TrialPruned(Exception):
@@ -37,112 +26,6 @@ class TrialPruned(Exception):
 
 class TrialLost(RuntimeError):
     """Raised in a worker whose trial was given back because the worker was thought dead."""
-
-
-class Curve:
-    """The reports of one stream of a trial, in order of arrival."""
-
-    __slots__ = ("bests", "seen", "steps", "top", "values")
-
-    def __init__(self) -> None:
-        self.steps: list[int] = []
-        self.values: list[float] = []
-        self.seen: set[int] = set()
-        #: Lowest loss up to each report; NaN counts as +inf.
-        self.bests: list[float] = []
-        #: Largest step so far, -1 before any.
-        self.top = -1
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __repr__(self) -> str:
-        return f"Curve({dict(zip(self.steps, self.values, strict=True))})"
-
-
-class FrozenTrial:
-    """What the study knows of one trial; read it, do not change it.
-
-    Attributes:
-        number: Trials are numbered 0, 1, ... in the order in which they were asked for.
-        state: A `TrialState`.
-        value: The told value, None while there is none.
-        params: Parameter name to value.
-        distributions: Parameter name to distribution.
-        curves: Stream to `Curve` of reports.
-        pruned: Whether the pruner has said stop.
-        user_attrs: What `Trial.set_user_attr` was given.
-        datetime_start, datetime_complete: Local time.
-    """
-
-    __slots__ = (
-        "_finish", "_start", "claims", "curves", "distributions", "held", "last", "lease", "number", "params",
-        "proposed", "pruned", "queued", "reports", "retry", "state", "user_attrs", "value", "worker",
-    )  # fmt: skip
-
-    def __init__(self, number: int, worker: str, start: float, lease: float) -> None:
-        self.number = number
-        #: Who runs it, and after how many silent seconds it is LOST (0: never).
-        self.worker = worker
-        self.lease = lease
-        #: How many lost trials before this one had the same parameters.
-        self.retry = 0
-        self.state = TrialState.RUNNING
-        self.value: float | None = None
-        self.params: dict[str, Any] = {}
-        self.distributions: dict[str, Distribution] = {}
-        self.curves: dict[int, Curve] = {}
-        #: (stream, first step) -> token of the run of training that reports there.
-        self.claims: dict[tuple[int, int], str] = {}
-        #: Stream -> (step, value) that is reported when the trial ends, see `Trial.hold`.
-        self.held: dict[int, tuple[int, float]] = {}
-        self.pruned = False
-        self.user_attrs: dict[str, Any] = {}
-        #: Parameters proposed while it runs, of which the objective takes what it needs.
-        self.proposed: dict[str, Any] = {}
-        #: Enqueued parameters this trial was started with.
-        self.queued: dict[str, Any] | None = None
-        #: Number of reports over all streams, and the last one as (stream, step, value).
-        self.reports = 0
-        self.last: tuple[int, int, float] | None = None
-        self._start = start
-        self._finish: float | None = None
-
-    def held_facts(self) -> list[Fact]:
-        """Return what `Trial.hold` keeps, as reports, and forget it."""
-        held = list(self.held.items())
-        self.held.clear()
-        return [("report", self.number, (stream, step, value)) for stream, (step, value) in held]
-
-    @property
-    def finished(self) -> bool:
-        """Whether the trial has ended, in whatever state."""
-        return self.state is not TrialState.RUNNING
-
-    @property
-    def curve(self) -> dict[int, float]:
-        """Step to reported value of the first stream, in order of arrival."""
-        c = self.curves[min(self.curves)] if self.curves else Curve()
-        return dict(zip(c.steps, c.values, strict=True))
-
-    @property
-    def datetime_start(self) -> datetime.datetime:
-        """When the trial was asked for."""
-        return datetime.datetime.fromtimestamp(self._start)
-
-    @property
-    def datetime_complete(self) -> datetime.datetime | None:
-        """When the trial ended, None while it runs."""
-        return None if self._finish is None else datetime.datetime.fromtimestamp(self._finish)
-
-    @property
-    def duration(self) -> datetime.timedelta | None:
-        """Wall time from ask to tell, None while it runs."""
-        return None if self._finish is None else datetime.timedelta(seconds=self._finish - self._start)
-
-    def __repr__(self) -> str:
-        value = "" if self.value is None else f", value={self.value:.6g}"
-        return f"FrozenTrial(number={self.number}, {self.state.name}{value}, params={self.params})"
 
 
 class Trial:

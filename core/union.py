@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .space import Categorical, Distribution, Float, Int, Space
+from .distributions import Categorical, Distribution, Float, Int
+from .space import Space
 
 _MAX_PATTERNS = 256  # more combinations of suggested names than this: conditions are not looked for
 _MAX_LEVELS = 64  # a parent has at most so many levels

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space
-from inloop.space import Quantile, Sampled, as_distribution
+from inloop.distributions import Quantile, Sampled, as_distribution
 from scipy import stats
 
 CHOICES = [None, True, 1, "1", 1.5, (1, 2), [1, 2], {"a": 1}, np.arange(3), np.arange(4), object(), float("nan")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..history import History
-from ..trial import FrozenTrial
+from ..record import FrozenTrial
 from .percentile import due
 from .pruner import Pruner
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..history import History, Rungs
-from ..trial import FrozenTrial
+from ..record import FrozenTrial
 from .pruner import Pruner
 
 

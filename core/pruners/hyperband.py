@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from ..history import History, Rungs
-from ..trial import FrozenTrial
+from ..record import FrozenTrial
 from .halving import SuccessiveHalvingPruner, outranked
 from .pruner import Pruner
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..history import History
-from ..trial import FrozenTrial
+from ..record import FrozenTrial
 from .pruner import Pruner
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from ..history import History
-from ..trial import Curve, FrozenTrial, TrialState
+from ..record import Curve, FrozenTrial, TrialState
 from .pruner import Pruner
 
 

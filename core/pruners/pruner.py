@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from ..history import History
+from ..record import FrozenTrial
 from ..settings import Settings
-from ..trial import FrozenTrial
 
 
 class Pruner(Settings, ABC):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..history import History
-from ..trial import FrozenTrial
+from ..record import FrozenTrial
 from .pruner import Pruner
 
 

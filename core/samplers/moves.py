@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ..space import Array, Int, Space
+from ..distributions import Int
+from ..space import Array, Space
 
 _INACTIVE = 0.5  # place of an inactive numeric parameter; the value made no measurable difference
 
