@@ -1,0 +1,225 @@
+"""What a scikit-learn search is given as its space, as one `Space`; and points of it that never repeat."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from inloop import Categorical, Float, Int, Space, StudyStopped
+from inloop.distributions import Distribution, as_distribution
+from inloop.history import History
+from inloop.samplers import Sampler
+
+#: Which dict of a list a candidate comes from; no estimator can have a parameter of this name.
+WHICH = "(dict)"
+
+_PRIORS = ("uniform", "log-uniform")
+_TRIES = 8  # proposals of the sampler to look at before any unused point will do
+
+
+class SearchSpace:
+    """One or several dicts of parameters as one `Space`.
+
+    Several dicts become one conditional space: `WHICH` picks a dict, each with the same
+    probability, and a parameter is active in the dicts that name it. Where two dicts give a
+    parameter different values, it has one column for each.
+
+    Args:
+        given: A dict of parameter name to values, a list of such dicts, or a `Space`.
+
+    Raises:
+        TypeError, ValueError: If it is none of these, or a value is no distribution.
+
+    Example:
+        >>> space = SearchSpace([{"kernel": ["linear"]}, {"kernel": ["rbf"], "gamma": (1e-3, 1.0, "log-uniform")}])
+        >>> space.params({WHICH: 1, "kernel (1)": "rbf", "gamma": 0.1})
+        {'kernel': 'rbf', 'gamma': 0.1}
+        >>> SearchSpace({"C": [1, 10], "tol": [0.1]}).count(50)
+        2
+    """
+
+    def __init__(self, given: Any) -> None:
+        self._names: dict[str, str] = {}  # column -> parameter of the estimator
+        if isinstance(given, Space):
+            self.space = given
+            return
+        dicts = [given] if isinstance(given, Mapping) else list(given)
+        wrong = [d for d in dicts if not isinstance(d, Mapping)]
+        if wrong or not dicts:
+            raise TypeError(f"Give a dict of parameters or a non-empty list of dicts, got {wrong or given!r}.")
+        self.space = self._joint([{n: distribution(v, n) for n, v in d.items()} for d in dicts])
+
+    def _joint(self, dicts: Sequence[Mapping[str, Distribution]]) -> Space:
+        if len(dicts) == 1 and dicts[0]:
+            return Space(dicts[0])
+        columns: dict[str, Distribution] = {WHICH: Categorical(range(len(dicts)))}
+        users: dict[str, list[int]] = {}  # column -> dicts that use it
+        for i, params in enumerate(dicts):
+            for name, dist in params.items():
+                column = name if columns.setdefault(name, dist) == dist else f"{name} ({i})"
+                columns[column] = dist
+                self._names[column] = name
+                users.setdefault(column, []).append(i)
+        return Space(columns, {c: {WHICH: used} for c, used in users.items() if len(used) < len(dicts)})
+
+    def params(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the estimator's parameters at a point of the space."""
+        return {self._names.get(c, c): v for c, v in point.items() if c != WHICH}
+
+    def key(self, point: Mapping[str, Any]) -> Hashable:
+        """Return what two points have in common if and only if they set the estimator to the same values."""
+        return frozenset((n, _token(v)) for n, v in self.params(point).items())
+
+    def count(self, limit: int) -> int | None:
+        """Return the number of different points, counted up to ``limit``; None if they are infinitely many."""
+        if self.space.size is None:
+            return None
+        seen: set[Hashable] = set()
+        for point in self.points():
+            seen.add(self.key(point))
+            if len(seen) >= limit:
+                break
+        return len(seen)
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Yield every point of a finite space."""
+        return self._grow({}, self.space.names)
+
+    def _grow(self, point: dict[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        if not names:
+            yield point
+            return
+        name, rest = names[0], names[1:]
+        if name not in self.space.active({**point, name: None}):
+            yield from self._grow(point, rest)
+            return
+        for value in _levels(self.space[name]):
+            yield from self._grow({**point, name: value}, rest)
+
+
+class Distinct(Sampler):
+    """Lets a sampler propose, and never a point of a finite space that was proposed before.
+
+    Args:
+        sampler: Who proposes.
+        points: The finite space.
+    """
+
+    def __init__(self, sampler: Sampler, points: SearchSpace) -> None:
+        self.sampler = sampler
+        self._points = points
+        self._taken: set[Hashable] = set()
+        self._read = 0
+
+    def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        for trial in history.trials[self._read : number]:
+            self._taken.add(self._points.key(trial.params))
+        self._read = max(number, self._read)
+        for _ in range(_TRIES):
+            proposal = self.sampler.ask(space, history, number, rng)
+            if self._points.key(proposal) not in self._taken:
+                return proposal
+        return self._unused(space, rng)
+
+    def exhausted(self, history: History, space: Space | None = None) -> str | None:
+        return self.sampler.exhausted(history, space)
+
+    def __repr__(self) -> str:
+        return repr(self.sampler)
+
+    def _unused(self, space: Space, rng: np.random.Generator) -> dict[str, Any]:
+        for _ in range(8 * _TRIES):
+            point = space.decode(rng.random(len(space)))
+            if self._points.key(point) not in self._taken:
+                return point
+        # so many misses: most points are taken, so there are few points
+        left = [p for p in self._points.points() if self._points.key(p) not in self._taken]
+        if not left:
+            raise StudyStopped("Every point of the finite space was tried.")
+        return left[rng.integers(len(left))]
+
+
+def distribution(value: Any, name: str) -> Distribution:
+    """Return the values that a search is given for one parameter as a distribution.
+
+    Args:
+        value: As `as_distribution`; any other sequence (categorical); scikit-optimize's forms:
+            ``(low, high)`` of two numbers, with ``"uniform"`` or ``"log-uniform"`` as a third member, or
+            its ``Real``, ``Integer`` and ``Categorical``; Optuna's distributions.
+        name: Named in errors.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If a list is empty or a range is wrong.
+
+    Example:
+        >>> distribution((1, 10), "depth")
+        Int(low=1, high=10, log=False, step=1)
+        >>> distribution((1e-3, 1, "log-uniform"), "C")
+        Float(low=0.001, high=1.0, log=True, step=None)
+        >>> distribution(("l1", "l2"), "penalty")
+        Categorical(choices=('l1', 'l2'))
+    """
+    try:
+        if isinstance(value, tuple):
+            return _tuple(value)
+        foreign = _foreign(value)
+        if foreign is not None:
+            return foreign
+        if isinstance(value, Sequence) or hasattr(value, "iloc"):
+            return Categorical(list(value) if not isinstance(value, str | bytes) else value)
+        return as_distribution(value, name)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"parameter {name!r}: {error}") from None
+
+
+def _tuple(value: tuple[Any, ...]) -> Distribution:
+    """Return a tuple as scikit-optimize reads it: a range if its first two members are numbers, else choices."""
+    low, high, *more = value if len(value) >= 2 else (None, None)
+    number = all(isinstance(v, numbers.Real) and not isinstance(v, bool | np.bool_) for v in (low, high))
+    if not number or len(more) > 2 or (more and more[0] not in _PRIORS):
+        return Categorical(value)
+    log = bool(more) and more[0] == "log-uniform"  # a fourth member, the logarithm's base, changes nothing
+    if isinstance(low, numbers.Integral) and isinstance(high, numbers.Integral):
+        return Int(int(low), int(high), log=log)
+    return Float(low, high, log=log)
+
+
+def _foreign(value: Any) -> Distribution | None:
+    """Return a dimension of scikit-optimize or a distribution of Optuna as ours, None for anything else."""
+    package, kind = type(value).__module__.partition(".")[0], type(value).__name__
+    if package == "skopt" and kind in ("Real", "Integer"):
+        log = value.prior == "log-uniform"
+        return Float(value.low, value.high, log) if kind == "Real" else Int(value.low, value.high, log)
+    if package == "skopt" and kind == "Categorical":
+        weights = None if value.prior is None else np.asarray(value.prior)
+        if weights is not None and not np.allclose(weights, weights.mean()):
+            raise ValueError("choices with unequal prior weights are not supported; repeat a choice to favour it.")
+        return Categorical(value.categories)
+    if package == "optuna" and kind == "FloatDistribution":
+        return Float(value.low, value.high, value.log, value.step)
+    if package == "optuna" and kind == "IntDistribution":
+        return Int(value.low, value.high, value.log, value.step)
+    if package == "optuna" and kind == "CategoricalDistribution":
+        return Categorical(value.choices)
+    return None
+
+
+def _levels(dist: Distribution) -> Iterator[Any]:
+    if isinstance(dist, Categorical):
+        yield from dist.choices
+    elif isinstance(dist, Int):
+        yield from range(dist.low, dist.high + 1, dist.step)
+    else:
+        n = dist.levels or 1
+        yield from (dist.from_unit((k + 0.5) / n) for k in range(n))
+
+
+def _token(value: Any) -> Hashable:
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)  # a choice: it lives as long as the space
+    return type(value), value
