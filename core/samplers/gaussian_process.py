@@ -249,9 +249,10 @@ class Posterior:
 
 def _gram(a: Array, b: Array) -> Array:
     """Return the squared Euclidean distances ``(m, n)`` between rows."""
-    out = (a * a).sum(1)[:, None] + (b * b).sum(1)
+    out: Array = (a * a).sum(1)[:, None] + (b * b).sum(1)
     out -= 2.0 * (a @ b.T)
-    return np.maximum(out, 0.0, out=out)
+    np.maximum(out, 0.0, out=out)
+    return out
 
 
 def _inverse(factor: Array) -> Array:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..history import History
+from ..record import TrialState
 from ..space import Array, Space
-from ..trial import TrialState
 from . import warp
 from .acquisition import LogImprovement, Search, maximise
 from .gaussian_process import Data, Inputs, Posterior, Prior, fit
@@ -26,6 +26,7 @@ _EVERY = 20  # so many told trials: refitted at every ask; beyond, at every twen
 _SMALL = 2000  # a grid of so many points is searched in full
 _COUNTABLE = 100_000  # a grid of so many points is listed to find one that was not evaluated
 _PENDING = 64  # running trials that are believed; more add cost and nothing else
+_HUGE = 1e100  # farther losses count as that: their squares must stay finite
 _DESIGN = 256  # Sobol points at most
 
 
@@ -188,7 +189,8 @@ class _Memory:
             from scipy.stats.qmc import Sobol
 
             self._sobol = Sobol(len(self.space), seed=np.random.default_rng(self.history.seed)).random(_DESIGN)
-        return self._sobol[number]
+        point: Array = self._sobol[number]
+        return point
 
     @property
     def grid(self) -> Array:
@@ -244,6 +246,7 @@ def _targets(history: History, rows: Rows, counts: Array, model: Model) -> tuple
     finite = losses < math.inf
     best = losses[finite & (losses > -math.inf)].min(initial=math.inf)
     losses = np.maximum(losses, best if best < math.inf else 0.0)  # -inf counts as the best number
+    losses = np.clip(losses, -_HUGE, _HUGE)
     order = np.argsort(losses, kind="stable")[: finite.sum()]
     targets = np.zeros(len(rows))
     targets[order] = model.warp(losses[order], counts[order])
@@ -255,7 +258,7 @@ def _checkpoint(told: int) -> int:
     """Return the last count up to ``told`` at which hyperparameters are refitted."""
     if told <= _EVERY:
         return told
-    octave = _EVERY * 2 ** ((told // _EVERY).bit_length() - 1)
+    octave = _EVERY << ((told // _EVERY).bit_length() - 1)
     step = max(2, octave // _EVERY)
     return octave + (told - octave) // step * step
 
@@ -269,20 +272,21 @@ def _doublings(first: int, below: int) -> Iterator[int]:
 def _unseen(space: Space, points: Array, tried: tuple[set[int], set[int]], rng: np.random.Generator) -> Array:
     """Return the first of ``points`` ``(m, d)`` not tried; else a new one ever farther away; else the first."""
 
-    def new(among: Array) -> Iterator[Array]:
+    def new(among: Array) -> Array | None:
         for i in range(len(among)):
             key = keys(among[i : i + 1])[0]
             if not any(key in t for t in tried):
-                yield among[i]
+                point: Array = among[i]
+                return point
+        return None
 
-    for point in new(points):
-        return point
-    if space.size is not None and space.size <= _COUNTABLE:
-        left: list[Array] = list(new(grid(space)))
-        return left[rng.integers(len(left))] if left else points[0]
+    found = new(points)
+    if found is None and space.size is not None and space.size <= _COUNTABLE:
+        found = new(rng.permutation(grid(space)))
+        return points[0] if found is None else found
     for size in (0.05, 0.1, 0.2, 0.4):
-        for point in new(mutate(space, np.repeat(points[:1], 64, 0), (0.25 * size, size), rng)):
-            return point
-    for point in new(settle(space, rng.random((256, len(space))))):
-        return point
-    return points[0]
+        if found is None:
+            found = new(mutate(space, np.repeat(points[:1], 64, 0), (0.25 * size, size), rng))
+    if found is None:
+        found = new(settle(space, rng.random((256, len(space)))))
+    return points[0] if found is None else found

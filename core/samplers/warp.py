@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numpy.typing import NDArray
 
 from ..space import Array
 
@@ -25,8 +28,7 @@ def half_rank(losses: Array, counts: Array) -> Array:
     """
     from scipy.special import ndtri
 
-    values, at = np.unique(losses, return_inverse=True)
-    each = np.maximum.reduceat(counts, np.searchsorted(losses, values))
+    values, at, each = _distinct(losses, counts)
     middle, s = _good_half(losses, counts)
     bad = values > middle
     rank = np.cumsum(each[bad]) - 0.5 * each[bad]
@@ -46,10 +48,17 @@ def _good_half(losses: Array, counts: Array) -> tuple[float, float]:
     total = np.cumsum(counts)
     half = 0.5 * total[-1]
     middle = float(0.5 * (losses[np.searchsorted(total, half)] + losses[np.searchsorted(total, half, "right")]))
-    values = np.unique(losses)
-    good = values[values <= middle]
-    s = float(np.sqrt(np.mean((good - middle) ** 2)))
-    return middle, s or float(np.sqrt(np.mean((values - middle) ** 2)))
+    values, _, each = _distinct(losses, counts)
+    off = (values - middle) ** 2
+    good = values <= middle
+    s = math.sqrt(np.average(off[good], weights=each[good]))
+    return middle, s or math.sqrt(np.average(off, weights=each))
+
+
+def _distinct(losses: Array, counts: Array) -> tuple[Array, NDArray[np.int64], Array]:
+    """Return the distinct values, where each loss is among them, and how many distinct ones each stands for."""
+    values, at = np.unique(losses, return_inverse=True)
+    return values, at, np.maximum.reduceat(counts, np.searchsorted(losses, values))
 
 
 def _standardised(values: Array, counts: Array) -> Array:

@@ -1,0 +1,282 @@
+"""The numerics behind `GPSampler`, and the choices of `AutoSampler`."""
+
+import math
+from itertools import pairwise
+
+import inloop
+import numpy as np
+import pytest
+from inloop import Categorical, Float, Int, Space
+from inloop.samplers import AutoSampler, GPSampler, StudyStopped, moves, warp
+from inloop.samplers.acquisition import LogImprovement, log_h
+from inloop.samplers.gaussian_process import Data, Inputs, Posterior, Prior, fit, log_posterior
+from inloop.samplers.gp import PLAIN, RANKED, _checkpoint, _thin
+from scipy import integrate, stats
+
+MIXED = Space(
+    {
+        "x": Float(0, 1),
+        "eta": Float(1e-4, 1, log=True),
+        "depth": Int(1, 9),
+        "width": Int(1, 200, log=True),
+        "act": ["relu", "tanh", "gelu"],
+        "opt": Categorical(range(40)),
+        "momentum": Float(0, 1),
+    },
+    when={"momentum": {"act": ["relu", "tanh"]}},
+)
+
+
+def observations(n=25, seed=0):
+    rng = np.random.default_rng(seed)
+    units = moves.settle(MIXED, rng.random((n, len(MIXED))))
+    losses = np.sin(4 * units).sum(1) + (units[:, 4] < 0.3)
+    return units, (losses - losses.mean()) / losses.std()
+
+
+def slopes(f, x, h=1e-6):
+    return np.array([(f(x + e) - f(x - e)) / (2 * h) for e in np.eye(len(x)) * h])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_gradient_of_the_fit(seed):
+    units, targets = observations(seed=seed)
+    inputs = Inputs.of(MIXED.columns)
+    data = Data.of(units, targets, inputs)
+    theta = np.random.default_rng(seed).normal(0, 0.7, len(inputs) + 2) - np.eye(len(inputs) + 2)[-1] * 3
+    _, gradient = log_posterior(theta, data, Prior())
+    np.testing.assert_allclose(gradient, slopes(lambda t: log_posterior(t, data, Prior())[0], theta), atol=1e-5)
+
+
+def test_the_fit_is_that_of_the_textbook():
+    units, targets = observations()
+    inputs = Inputs.of(MIXED.columns)
+    theta = np.array([-0.5] * len(inputs) + [0.3, -2.0])
+    length = np.exp(-0.5)
+    r2 = sum((units[:, None, j] - units[:, j]) ** 2 for j in inputs.numeric) / length**2
+    r2 = r2 + sum((units[:, None, j] != units[:, j]) for j in inputs.categorical) / length**2
+    p = np.sqrt(5 * r2)
+    k = np.exp(0.3) * (1 + p + p**2 / 3) * np.exp(-p)
+    covariance = k + (np.exp(-2.0) + 1e-6) * np.eye(len(units))
+    prior = Prior()
+    mean, sd = prior.vectors(len(inputs))
+    expected = -stats.multivariate_normal(cov=covariance).logpdf(targets) + ((theta - mean) ** 2 / sd**2).sum() / 2
+    value, _ = log_posterior(theta, Data.of(units, targets, inputs), prior)
+    assert value == pytest.approx(expected - len(units) / 2 * math.log(2 * math.pi))
+    posterior = Posterior(units[5:], targets[5:], inputs, theta)
+    mu, spread = posterior.predict(units[:5])
+    solved = np.linalg.solve(covariance[5:, 5:], np.c_[targets[5:], k[5:, :5]])
+    np.testing.assert_allclose(mu, k[:5, 5:] @ solved[:, 0])
+    np.testing.assert_allclose(spread**2, np.exp(0.3) - np.diag(k[:5, 5:] @ solved[:, 1:]))
+
+
+def test_a_fit_is_no_worse_than_its_start_and_survives_equal_rows():
+    units, targets = observations()
+    data = Data.of(np.repeat(units, 3, 0), np.repeat(targets, 3), Inputs.of(MIXED.columns))
+    start = np.array([math.log(0.5)] * 7 + [0.0, -4.0])
+    theta = fit(data, Prior(), None, 30)
+    assert log_posterior(theta, data, Prior())[0] < log_posterior(start, data, Prior())[0]
+    flat = Data.of(units[:1].repeat(9, 0), np.zeros(9), Inputs.of(MIXED.columns))
+    assert np.isfinite(fit(flat, Prior(), None, 30)).all()
+
+
+def test_the_gradient_of_the_acquisition():
+    units, targets = observations()
+    theta = np.array([-0.5] * 7 + [0.3, -3.0])
+    improvement = LogImprovement(Posterior(units, targets, Inputs.of(MIXED.columns), theta), targets.min(), 1.5)
+    at = moves.settle(MIXED, np.random.default_rng(9).random((6, 7)))
+    value, gradient = improvement.with_gradient(at)
+    np.testing.assert_allclose(value, improvement(at))
+    for row, g in zip(at, gradient, strict=True):
+        numeric = slopes(lambda x: improvement(x[None])[0], row)[improvement.posterior.inputs.numeric]
+        np.testing.assert_allclose(g, numeric, rtol=1e-3, atol=1e-5)
+
+
+def test_expected_improvement_is_the_integral_and_has_no_gaps():
+    for u in (-3.0, -1.0, -0.999, 0.0, 2.0):
+        area = integrate.quad(lambda z, u=u: (u - z) * stats.norm.pdf(z), -12, u)[0]
+        assert log_h(np.array([u]))[0] == pytest.approx(math.log(area), rel=1e-6)
+    u = -np.geomspace(0.1, 1e6, 4001)
+    assert (np.diff(log_h(u)) < 0).all()  # falls all the way, through both seams
+
+
+def test_a_believed_row_is_certain_and_never_below_the_floor():
+    units, targets = observations()
+    theta = np.array([-0.5] * 7 + [0.3, -8.0])
+    posterior = Posterior(units[5:], targets[5:], Inputs.of(MIXED.columns), theta)
+    believed = posterior.with_believed(units[:5], 0.0)
+    assert (believed.targets[-5:] >= 0.0).all()
+    assert (believed.predict(units[:5])[1] < posterior.predict(units[:5])[1]).all()
+
+
+WARPS = pytest.mark.parametrize("of", [warp.half_rank, warp.standard])
+
+
+@WARPS
+@pytest.mark.parametrize(
+    "losses",
+    [[1.0, 2.0, 3.0, 4.0, 1e9], [0.0] * 6, [1.0] * 5 + [2.0], [-1e100, 0.0, 1.0], [5.0], [1.0, 1.0 + 1e-15, 2.0]],
+)
+def test_warps_keep_the_order(of, losses):
+    losses = np.array(losses)
+    out = of(losses, np.ones(len(losses)))
+    assert np.isfinite(out).all()
+    assert (np.diff(out) >= 0).all()
+    assert out.mean() == pytest.approx(0, abs=1e-9)
+    assert out.std() == pytest.approx(1) or not out.any()
+
+
+@WARPS
+def test_thinned_losses_are_warped_as_all_of_them_would_be(of):
+    losses = np.sort(np.random.default_rng(0).exponential(size=3000))
+    ranks, counts = _thin(3000, 400, 200)
+    np.testing.assert_allclose(of(losses[ranks], counts), of(losses, np.ones(3000))[ranks], atol=0.1)
+
+
+def test_the_bad_half_shows_only_its_order():
+    good = [1.0, 2.0, 3.0]
+    a = warp.half_rank(np.array([*good, 4.0, 5.0]), np.ones(5))
+    b = warp.half_rank(np.array([*good, 40.0, 5e9]), np.ones(5))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_thinning_keeps_the_best_and_stands_for_all():
+    for n in (3, 400, 401, 5000):
+        ranks, counts = _thin(n, 400, 200)
+        assert len(set(ranks)) == len(ranks) == min(n, 400)
+        assert ranks.max() < n
+        assert counts.sum() == pytest.approx(n)
+        assert list(ranks[:200]) == list(range(min(n, 200)))
+
+
+def test_refits_become_rarer_in_proportion():
+    points = sorted({_checkpoint(n) for n in range(1, 1300)})
+    assert points[:20] == list(range(1, 21))
+    assert all(2 <= b - a <= max(2, b / 10) for a, b in pairwise(points[20:]))
+    assert all(_checkpoint(n) <= n for n in range(1, 1300))
+
+
+def test_moves_stay_on_the_grid_and_leave_inactive_parameters_at_rest():
+    rng = np.random.default_rng(0)
+    bases = moves.settle(MIXED, rng.random((500, 7)))
+    for scales in ((0.003, 0.01), (0.3, 2.0)):
+        moved = moves.mutate(MIXED, bases, scales, rng)
+        np.testing.assert_array_equal(moved, moves.settle(MIXED, moved))
+        # the smallest step moves an integer by a level; large ones may be reflected back
+        assert (moved != bases).any(1).mean() > (0.999 if scales[1] < 0.1 else 0.9)
+    active = MIXED.active_mask(moved)
+    assert (moved[~active] == np.broadcast_to(moves.resting(MIXED), moved.shape)[~active]).all()
+    switched_on = active[:, 6] & ~MIXED.active_mask(bases)[:, 6]
+    assert np.unique(moved[switched_on, 6]).size > 10
+
+
+def test_a_grid_holds_every_setting_once():
+    space = Space(
+        {"c": ["a", "b"], "i": Int(1, 20), "k": Int(1, 9, log=True), "one": Int(5, 5)},
+        when={"i": {"c": ["a"]}, "k": {"c": ["b"]}},
+    )
+    settings = [repr(space.decode(row)) for row in moves.grid(space)]
+    assert len(settings) == len(set(settings)) == 29
+
+
+def run(objective, sampler, n=30, seed=0, space=None, direction="minimize"):
+    study = inloop.create_study(sampler=sampler, pruner="nop", seed=seed, space=space, direction=direction)
+    study.optimize(objective, n_trials=n, catch=ZeroDivisionError)
+    return study
+
+
+BOX = Space({f"x{i}": Float(0, 1) for i in range(4)})
+
+
+def bowl(trial):
+    return sum((v - 0.3) ** 2 for v in trial.params.values())
+
+
+@pytest.mark.parametrize("model", [RANKED, PLAIN], ids=["ranked", "plain"])
+def test_each_model_alone_finds_the_bowl(model):
+    assert run(bowl, GPSampler(models=(model,)), space=BOX).best_value < 2e-3
+
+
+def test_failures_turn_the_search_away():
+    def half_fails(trial):
+        return bowl(trial) if trial.params["x0"] < 0.5 else 1 / 0
+
+    study = run(half_fails, GPSampler(), n=40, space=BOX)
+    assert study.best_value < 5e-3
+    assert sum(t.params["x0"] >= 0.5 for t in study.trials[10:]) < 10
+
+
+def test_infinite_values_of_both_signs_are_survived():
+    def odd(trial):
+        return (bowl(trial), math.inf, -math.inf, 1e308, -1e308)[trial.number % 5]
+
+    for direction in ("minimize", "maximize"):
+        run(odd, GPSampler(), space=BOX, direction=direction)
+
+
+def test_more_trials_than_rows():
+    study = run(bowl, GPSampler(rows=20, fit_rows=12), n=60, space=BOX)
+    assert study.best_value < 2e-3
+
+
+@pytest.mark.slow
+def test_noise_is_averaged_over():
+    def noisy(trial):
+        return bowl(trial) + 0.15 * np.random.default_rng(trial.number).standard_normal()
+
+    late = []
+    for seed in range(4):
+        study = run(noisy, GPSampler(), n=50, seed=seed, space=BOX)
+        late += [sum((v - 0.3) ** 2 for v in t.params.values()) for t in study.trials[40:]]
+    assert np.median(late) < 0.12  # a random point has 0.45
+
+
+def test_settings_are_checked():
+    for wrong in ({"startup": 1}, {"models": ()}, {"rows": 10}):
+        with pytest.raises(ValueError, match="GPSampler"):
+            GPSampler(**wrong)
+    with pytest.raises(ValueError, match="dimensions"):
+        AutoSampler(dimensions=-1)
+
+
+FINITE = Space({"c": ["a", "b"], "i": Int(1, 6), "k": Int(1, 3)}, when={"i": {"c": ["a"]}})
+
+
+def test_auto_ends_a_finite_space_when_all_was_tried():
+    study = run(lambda t: t.params["k"], "auto", n=60, space=FINITE)
+    assert len({repr(t.params) for t in study.trials}) == len(study.trials) == 21
+    with pytest.raises(StudyStopped, match="All 21 settings"):
+        study.ask()
+    assert study.best_value == 1
+
+
+def test_auto_goes_on_where_values_differ_or_the_objective_may_show_more():
+    assert len(run(lambda t: t.params["k"], AutoSampler(deterministic=False), n=25, space=FINITE).trials) == 25
+    assert len(run(lambda t: t.suggest_int("k", 1, 3), "auto", n=8).trials) == 8
+
+
+def test_running_trials_count_as_tried_and_lost_ones_do_not():
+    study = inloop.create_study(sampler="auto", pruner="nop", space={"i": Int(1, 4)})
+    trials = study.ask_batch(4)
+    assert {t.params["i"] for t in trials} == {1, 2, 3, 4}
+    with pytest.raises(StudyStopped):
+        study.ask()
+
+
+def test_auto_says_what_it_does_and_why():
+    def says(space, n=12, sampler=AutoSampler()):  # noqa: B008
+        study = run(lambda t: sum(map(hash, t.params.values())) % 7, sampler, n=n, space=space)
+        return sampler.describe(study.space, study.history)
+
+    wide = Space({f"x{i}": Float(0, 1) for i in range(60)})
+    apart = Space(
+        {"m": ["a", "b"], **{f"x{i}": Float(0, 1) for i in range(60)}},
+        when={f"x{i}": {"m": ["ab"[i % 2]]} for i in range(60)},
+    )
+    assert "first trial" in AutoSampler().describe(None, inloop.create_study().history)
+    assert "2 so far" in says(BOX, 2)
+    assert says(BOX).startswith("Gaussian process, because 4 parameters")
+    assert says(wide).startswith("TPE, because 60 parameters")
+    assert says(apart).startswith("Gaussian process, because 31 parameters")
+    assert "all 21 settings" in says(FINITE)
+    assert "again" in says(FINITE, 30, AutoSampler(deterministic=False))
