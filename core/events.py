@@ -70,6 +70,10 @@ def to_json(event: Event) -> str:
         >>> from_json(line).data[2]
         nan
     """
+    worker, seq, kind, trial, data = event
+    if kind == "report" and worker.isalnum() and type(data[2]) is float and math.isfinite(data[2]):
+        stream, step, value = data  # nine events of ten are reports: 6 us less for each
+        return f'["{worker}",{seq},"report",{trial},[{stream},{step},{value!r}]]'
     try:
         return _encode(event)
     except ValueError:

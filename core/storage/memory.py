@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..events import Event
-from .storage import Storage, StudyExists, StudyNotFound
+from .storage import Storage, StudyExists, StudyNotFound, check_name
 
 if TYPE_CHECKING:
     from .server import Server
@@ -23,9 +23,10 @@ class _Log:
         self.last: dict[str, int] = {}
         self.lock = threading.Lock()
 
-    def extend(self, events: Sequence[Event]) -> None:
+    def extend(self, events: Sequence[Event]) -> int:
         last = self.last
         with self.lock:
+            at = len(self.events)
             for event in events:
                 worker, seq, _, _, _ = event
                 if worker not in last or seq > last[worker]:
@@ -33,6 +34,7 @@ class _Log:
                 elif self._holds(event):  # a worker's events come in order, unless they are repeated
                     continue
                 self.events.append(event)
+            return at if events and len(self.events) - at == len(events) else -1
 
     def _holds(self, event: Event) -> bool:
         return any(e.seq == event.seq and e.worker == event.worker for e in self.events)
@@ -45,6 +47,7 @@ class MemoryStorage(Storage):
         >>> storage = MemoryStorage()
         >>> storage.create("s", [Event("w", 0, "study", -1, {})])
         >>> storage.append("s", [Event("w", 1, "created", -1, 0.0)])
+        1
         >>> [e.kind for e in storage.read("s", 1)]
         ['created']
     """
@@ -57,8 +60,11 @@ class MemoryStorage(Storage):
         self._lock = threading.Lock()
 
     def create(self, study: str, events: Sequence[Event]) -> None:
+        check_name(study)
         with self._lock:
             if study in self._logs:
+                if self._logs[study].events[0].uid == events[0].uid:
+                    return
                 raise StudyExists(study)
             log = _Log()
             log.extend(events)
@@ -73,8 +79,8 @@ class MemoryStorage(Storage):
         with self._lock:
             return list(self._logs)
 
-    def append(self, study: str, events: Sequence[Event]) -> None:
-        self._log(study).extend(events)
+    def append(self, study: str, events: Sequence[Event]) -> int:
+        return self._log(study).extend(events)
 
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
         events = self._log(study).events

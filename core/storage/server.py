@@ -215,8 +215,8 @@ class ClientStorage(Storage):
     def names(self) -> list[str]:
         return list(self._call("names", ""))
 
-    def append(self, study: str, events: Sequence[Event]) -> None:
-        self._call("append", study, _lines(events))
+    def append(self, study: str, events: Sequence[Event]) -> int:
+        return int(self._call("append", study, _lines(events)))
 
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
         events: list[Event] = []
@@ -323,8 +323,7 @@ def _names(storage: Storage, _: str) -> str:
 
 
 def _append(storage: Storage, study: str, lines: list[str]) -> str:
-    storage.append(study, from_json_lines(lines))
-    return '["ok",null]'
+    return f'["ok",{storage.append(study, from_json_lines(lines))}]'
 
 
 def _read(storage: Storage, study: str, since: int, limit: int) -> str:
@@ -349,7 +348,7 @@ def _no(error: Exception) -> bytes:
     if isinstance(error, StudyExists):
         detail = error.study
     elif isinstance(error, StudyNotFound):
-        detail = [error.study, error.names]
+        detail = [error.study, error.names, error.where]
     return json.dumps(["no", type(error).__name__, detail]).encode()
 
 

@@ -27,13 +27,14 @@ class StudyExists(ValueError):
 class StudyNotFound(KeyError):
     """Raised when there is no study of that name."""
 
-    def __init__(self, study: str, names: Sequence[str]) -> None:
-        super().__init__(study, names)
+    def __init__(self, study: str, names: Sequence[str], where: str = "") -> None:
+        super().__init__(study, names, where)
         self.study = study
         self.names = list(names)
+        self.where = where
 
     def __str__(self) -> str:
-        return f"No study named {self.study!r}; there are {sorted(self.names)}."
+        return f"No study named {self.study!r}{self.where and f' in {self.where}'}; there are {sorted(self.names)}."
 
 
 class StorageError(RuntimeError):
@@ -53,7 +54,13 @@ class Storage(ABC):
 
     @abstractmethod
     def create(self, study: str, events: Sequence[Event]) -> None:
-        """Start the log of a study with its first events, at least one, or raise `StudyExists`."""
+        """Start the log of a study with its first events, at least one.
+
+        Raises:
+            StudyExists: If there is a study of that name, unless its first event is the one given:
+                then this is a repeat.
+            ValueError: If the name is empty or no text that every storage can hold.
+        """
 
     @abstractmethod
     def delete(self, study: str) -> None:
@@ -64,8 +71,14 @@ class Storage(ABC):
         """Return the names of the studies, oldest first."""
 
     @abstractmethod
-    def append(self, study: str, events: Sequence[Event]) -> None:
+    def append(self, study: str, events: Sequence[Event]) -> int:
         """Append events in this order, all or none; those in the log already are passed over.
+
+        A worker's events come in the order of their ``seq``, or as repeats.
+
+        Returns:
+            The position in the log of the first of them. A writer that has read so far need not
+            read what it has just written. -1 where they were passed over, or nothing was given.
 
         Raises:
             StudyNotFound: If there is no such study.
@@ -99,3 +112,17 @@ class Storage(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def check_name(study: str) -> None:
+    """Refuse a study name that not every storage can hold.
+
+    Raises:
+        ValueError: If it is empty, longer than 255 characters, or has NUL or half a character.
+    """
+    if not isinstance(study, str):
+        raise ValueError(f"study_name must be text, got {study!r}.")
+    if not 0 < len(study) <= 255 or "\0" in study or any("\ud800" <= c <= "\udfff" for c in study):
+        raise ValueError(
+            f"study_name must be 1 to 255 characters of text without NUL or lone surrogates, got {study!r}."
+        )

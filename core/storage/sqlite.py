@@ -1,0 +1,424 @@
+"""The logs of studies in one SQLite file, shared by any number of processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from ..events import Event, from_json_lines, to_json
+from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
+
+_T = TypeVar("_T")
+
+_APPLICATION = 0x696E6C70  # "inlp", as SQLite's application_id
+_LAYOUT = 1  # of the tables, as SQLite's user_version
+# An event's id is the id of its study and its position in that study's log: the events of a study lie
+# side by side in one tree, and an append touches one page.
+_POSITIONS = 1 << 40
+_TABLES = f"""
+CREATE TABLE study (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+CREATE TABLE event (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
+PRAGMA application_id = {_APPLICATION};
+PRAGMA user_version = {_LAYOUT};
+"""
+_PAGE = 5000  # events of one query; between two queries the write-ahead log can start anew
+_JOURNAL = 16 << 20  # bytes over which the write-ahead log is made to start anew
+_LOOK = 256  # commits between two looks at its size
+_FLUSHED = {"finished": frozenset({"study", "finished"}), "never": frozenset[str](), "always": None}
+_NETWORK = frozenset({
+    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs",
+    "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs",
+})  # fmt: skip
+
+_inherited: list[_Connection] = []  # of the parent of a forked process: neither used nor closed here
+
+
+class SqliteStorage(Storage):
+    """Event logs in a SQLite file.
+
+    Processes of one machine share the file. Those of several machines should not: let one serve it to
+    the others (`Server`), or use a database server. On a network file system the storage warns, and
+    uses SQLite's rollback journal, which is slower and as safe as the locks of that file system.
+
+    Args:
+        path: The file; the first study that is created makes it.
+        durability: What is on the disk when `append` returns: ``"finished"``: the ends of trials and all
+            before them; ``"always"``: everything; ``"never"``: a power cut may cost the last seconds.
+            A killed process loses nothing of what was appended in either case.
+        timeout: Seconds to wait for other writers.
+
+    Example:
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, SqliteStorage(os.path.join(folder, "s.db")) as storage:
+        ...     storage.create("s", [Event("w", 0, "study", -1, {})])
+        ...     at = storage.append("s", [Event("w", 1, "created", -1, 0.0)])
+        ...     at, [e.kind for e in storage.read("s", 0)]
+        (1, ['study', 'created'])
+    """
+
+    def __init__(self, path: str | os.PathLike[str], durability: str = "finished", timeout: float = 60.0) -> None:
+        if durability not in _FLUSHED:
+            raise ValueError(f"durability must be one of {sorted(_FLUSHED)}, got {durability!r}.")
+        self.path = os.path.abspath(os.fspath(path))
+        self.durability = durability
+        self.timeout = timeout
+        self._flushed = _FLUSHED[durability]
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+        self._connection: _Connection | None = None
+        self._firsts: dict[str, int] = {}  # study -> id of its first event
+
+    def create(self, study: str, events: Sequence[Event]) -> None:
+        check_name(study)
+        lines = [to_json(e) for e in events]
+        first = self._do(study, _Connection.create, study, events[0].uid, lines, make=True)
+        if first is None:
+            raise StudyExists(study)
+        self._firsts[study] = first
+        self._flush_if(study, events)
+
+    def delete(self, study: str) -> None:
+        if not self._do(study, _Connection.delete, study):
+            raise self._missing(study)
+        self._firsts.pop(study, None)
+
+    def names(self) -> list[str]:
+        return self._do("", _Connection.names) if os.path.exists(self.path) else []
+
+    def append(self, study: str, events: Sequence[Event]) -> int:
+        if not events:
+            return -1
+        lines = [to_json(e) for e in events]
+        at = self._do(study, _Connection.append, self._first(study), events, lines)
+        if at is None:
+            raise self._missing(study)
+        self._flush_if(study, events)
+        return at
+
+    def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
+        first = self._first(study, anew=since == 0)
+        events: list[Event] = []
+        while limit is None or len(events) < limit:
+            page = _PAGE if limit is None else min(_PAGE, limit - len(events))
+            lines = self._page(study, first, since + len(events), page)
+            try:
+                events += from_json_lines(lines)
+            except ValueError as error:
+                raise StorageError(f"{self.path} is damaged after event {since + len(events)}: {error}.") from None
+            if len(lines) < page:
+                break
+        return events
+
+    def check(self) -> list[str]:
+        """Return what SQLite finds wrong with the file; nothing if all is well."""
+        return self._do("", _Connection.check)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None and self._pid == os.getpid():
+                self._connection.close()
+            self._connection = None
+
+    def _page(self, study: str, first: int, since: int, limit: int) -> list[str]:
+        """Return the next lines, and see that the log goes on from the event before them."""
+        before = min(since, 1)
+        start = first + since - before
+        rows = self._do(study, _Connection.rows, start, limit + before)
+        if not rows or rows[0][0] != start or rows[-1][0] - start + 1 != len(rows):
+            if self._do(study, _Connection.last, first) is None:
+                raise self._missing(study)
+            raise StorageError(f"{self.path} is damaged: events of study {study!r} after event {since} are missing.")
+        return [line for _, line in rows[before:]]
+
+    def _first(self, study: str, anew: bool = False) -> int:
+        """Return the id of a study's first event; one that was deleted and made again is another study."""
+        first = None if anew else self._firsts.get(study)
+        if first is None:
+            first = self._do(study, _Connection.first, study)
+            if first is None:
+                raise self._missing(study)
+            self._firsts[study] = first
+        return first
+
+    def _flush_if(self, study: str, events: Sequence[Event]) -> None:
+        """Wait for the disk if one of the events calls for it; other processes write on meanwhile."""
+        for event in events:
+            if self._flushed is None or event[2] in self._flushed:
+                self._do(study, _Connection.flush)
+                return
+
+    def _do(self, study: str, work: Callable[..., _T], *given: Any, make: bool = False) -> _T:
+        """Do ``work``, a method of `_Connection`, on this process's connection."""
+        if self._pid != os.getpid():
+            self._enter_process()
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = self._open(study, make)
+                return work(self._connection, *given)
+            except sqlite3.Error as error:
+                raise self._trouble(error) from error
+
+    def _open(self, study: str, make: bool) -> _Connection:
+        folder = os.path.dirname(self.path)
+        if not os.path.isdir(folder):
+            raise StorageError(f"{self.path} cannot be opened: there is no folder {folder}.")
+        if not make and not os.path.exists(self.path):
+            raise StudyNotFound(study, [], f"{self.path}, which does not exist")
+        return _Connection(self.path, self.timeout)
+
+    def _enter_process(self) -> None:
+        """Leave the parent's connection alone after a fork: using or closing it would break the parent's locks."""
+        if self._connection is not None:
+            _inherited.append(self._connection)
+        self._connection = None
+        self._lock = threading.RLock()
+        self._pid = os.getpid()
+
+    def _missing(self, study: str) -> StudyNotFound:
+        return StudyNotFound(study, self._connection.names() if self._connection else [], self.path)
+
+    def _trouble(self, error: sqlite3.Error) -> StorageError:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            text += f"; other processes have been writing for {self.timeout:g} s"
+        elif "full" in text:
+            text += "; nothing of this was written, what was written before is there"
+        elif isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            text += f"; `inloop check {self.path}` says what is left of it"
+        return StorageError(f"{self.path}: {text}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SqliteStorage, (self.path, self.durability, self.timeout)
+
+    def __repr__(self) -> str:
+        return f"SqliteStorage({self.path!r})"
+
+
+class _Connection:
+    """One process's connection to a file: the SQL, with no transactions of its own."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._commits = 0
+        self._written: dict[tuple[int, str], tuple[int, int]] = {}  # study's first id, worker -> its last seq, id
+        self._journal: int | None = None  # file descriptor
+        self._sql = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
+        try:
+            self._set_up()
+        except BaseException:
+            self._sql.close()
+            raise
+        self._run = self._sql.execute
+
+    def _set_up(self) -> None:
+        run = self._sql.execute
+        self._check_ours()
+        run("PRAGMA cell_size_check = ON")
+        network = network_file_system(self._path)
+        if network:
+            warnings.warn(
+                f"{self._path} is on a network file system ({network}), where SQLite is slow, and only as safe as its "
+                "locks; use a local file, a server (`inloop serve`) or PostgreSQL.",
+                stacklevel=2,
+            )
+        self._wal = self._set_journal("delete" if network else "wal") == "wal"
+        run("PRAGMA synchronous = NORMAL" if self._wal else "PRAGMA synchronous = FULL")
+        run(f"PRAGMA journal_size_limit = {_JOURNAL}")
+        run("BEGIN IMMEDIATE")
+        if self._version() == 0:
+            for statement in _TABLES.split(";"):
+                run(statement)
+        run("COMMIT")
+        self._inode = os.stat(self._path).st_ino
+        if self._version() != _LAYOUT:
+            raise StorageError(f"{self._path} was written by a newer version of inloop; this one cannot read it.")
+
+    def _check_ours(self) -> None:
+        """Refuse to write into a database of something else."""
+        tables = {name for (name,) in self._sql.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        (application,) = self._sql.execute("PRAGMA application_id").fetchone()
+        if tables and application != _APPLICATION:
+            raise StorageError(f"{self._path} is a database of something else, with the tables {sorted(tables)}.")
+
+    def _version(self) -> int:
+        return int(self._sql.execute("PRAGMA user_version").fetchone()[0])
+
+    def _set_journal(self, mode: str) -> str:
+        # SQLite does not wait by itself for others who open the file at the same moment
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                return str(self._sql.execute(f"PRAGMA journal_mode = {mode}").fetchone()[0])
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def create(self, study: str, uid: str, lines: list[str]) -> int | None:
+        """Start a log and return the id of its first event, None if there is one that starts with another event."""
+        self._begin()
+        try:
+            first = self.first(study)
+            if first is None:
+                row = self._run("INSERT INTO study (name) VALUES (?)", (study,)).lastrowid
+                assert row is not None
+                first = row * _POSITIONS
+                self._insert(first, lines)
+            elif from_json_lines([self.rows(first, 1)[0][1]])[0].uid != uid:
+                first = None
+            self._commit()
+        except BaseException:
+            self._rollback()
+            raise
+        return first
+
+    def delete(self, study: str) -> bool:
+        """Remove a log; return whether there was one."""
+        self._begin()
+        try:
+            first = self.first(study)
+            if first is not None:
+                self._run("DELETE FROM event WHERE id >= ? AND id < ?", (first, first + _POSITIONS))
+                self._run("DELETE FROM study WHERE name = ?", (study,))
+            self._commit()
+        except BaseException:
+            self._rollback()
+            raise
+        self.shorten()
+        return first is not None
+
+    def append(self, first: int, events: Sequence[Event], lines: list[str]) -> int | None:
+        """Append to the log that starts at the id ``first``, all or nothing, as ``Storage.append``.
+
+        Returns:
+            The position of the first event, -1 if some were in the log already; None if there is no log.
+        """
+        new: list[str] = []
+        self._begin()
+        try:
+            head = self.last(first)
+            if head is not None:
+                new = [line for e, line in zip(events, lines, strict=True) if not self._holds(first, head, e)]
+                self._insert(head + 1, new)
+            self._commit()
+        except BaseException:
+            self._rollback()
+            raise
+        if head is None or len(new) < len(lines):
+            return None if head is None else -1
+        for i, event in enumerate(events, head + 1):
+            self._written[first, event[0]] = (event[1], i)
+        return head + 1 - first
+
+    def _holds(self, first: int, head: int, event: Event) -> bool:
+        """Return whether the log has the event; the search starts at what this process last wrote for its worker."""
+        worker, seq, _, _, _ = event
+        last, known = self._written.get((first, worker), (-1, -1))
+        if known == head and seq > last:
+            return False
+        after = known if seq > last else -1
+        start = f'["{worker}",{seq},'
+        query = "SELECT 1 FROM event WHERE id > ? AND id <= ? AND substr(line, 1, ?) = ? LIMIT 1"
+        return self._run(query, (max(after, first - 1), head, len(start), start)).fetchone() is not None
+
+    def _begin(self) -> None:
+        self._run("BEGIN IMMEDIATE")
+
+    def _commit(self) -> None:
+        self._run("COMMIT")
+        self._commits += 1
+        if self._commits % _LOOK == 0 and self._wal and os.stat(self._path + "-wal").st_size > _JOURNAL:
+            self.shorten()
+
+    def _rollback(self) -> None:
+        if self._sql.in_transaction:
+            self._run("ROLLBACK")
+
+    def _insert(self, at: int, lines: list[str]) -> None:
+        if len(lines) == 1:
+            self._run("INSERT INTO event (id, line) VALUES (?, ?)", (at, lines[0]))
+        else:
+            self._sql.executemany("INSERT INTO event (id, line) VALUES (?, ?)", enumerate(lines, at))
+
+    def shorten(self) -> None:
+        """Have the write-ahead log start anew, which it cannot by itself while there is always somebody writing."""
+        if self._wal:
+            self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def flush(self) -> None:
+        """Wait until the disk has what was committed."""
+        if not self._wal:
+            return
+        try:
+            if self._journal is None:
+                self._journal = os.open(self._path + "-wal", os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+                _flush_folder(os.path.dirname(self._path))
+            if os.stat(self._path).st_ino != self._inode or os.fstat(self._journal).st_nlink == 0:
+                raise OSError("the file or its -wal was removed or replaced while in use")
+            (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(self._journal)
+        except OSError as error:
+            raise StorageError(
+                f"{self._path}: {error}; the events were written, but it is not known whether they would "
+                "survive a power cut."
+            ) from error
+
+    def names(self) -> list[str]:
+        return [name for (name,) in self._run("SELECT name FROM study ORDER BY id")]
+
+    def first(self, study: str) -> int | None:
+        row = self._run("SELECT id FROM study WHERE name = ?", (study,)).fetchone()
+        return None if row is None else int(row[0]) * _POSITIONS
+
+    def last(self, first: int) -> int | None:
+        row = self._run("SELECT max(id) FROM event WHERE id >= ? AND id < ?", (first, first + _POSITIONS)).fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def rows(self, start: int, limit: int) -> list[tuple[int, str]]:
+        """Return (id, line) of the events of one study from the id ``start`` on."""
+        end = (start // _POSITIONS + 1) * _POSITIONS
+        query = "SELECT id, line FROM event WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
+        return self._run(query, (start, end, limit)).fetchall()
+
+    def check(self) -> list[str]:
+        found = [str(text) for (text,) in self._run("PRAGMA integrity_check(20)")]
+        return [] if found == ["ok"] else found
+
+    def close(self) -> None:
+        self._sql.close()
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
+
+
+def network_file_system(path: str, mounts: str = "/proc/self/mountinfo") -> str | None:
+    """Return the type of the network file system that ``path`` is on; None if it is local or not known."""
+    if path.startswith("\\\\"):
+        return "UNC path"
+    try:
+        with open(mounts, encoding="utf-8", errors="replace") as file:
+            entries = [line.split() for line in file]
+    except OSError:
+        return None
+    real, best, kind = os.path.realpath(path), "", ""
+    for entry in entries:
+        point = entry[4].replace("\\040", " ")
+        if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+            best, kind = point, entry[entry.index("-") + 1]
+    return kind if kind in _NETWORK else None
+
+
+def _flush_folder(folder: str) -> None:
+    if os.name == "nt":  # has no such thing
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
