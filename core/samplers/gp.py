@@ -16,6 +16,7 @@ from ..record import TrialState
 from ..space import Array, Space
 from . import warp
 from .acquisition import LogImprovement, Search, maximise
+from .curves import curves
 from .gaussian_process import Data, Inputs, Posterior, Prior, fit
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
@@ -26,6 +27,7 @@ _EVERY = 20  # so many told trials: refitted at every ask; beyond, at every twen
 _SMALL = 2000  # a grid of so many points is searched in full
 _COUNTABLE = 100_000  # a grid of so many points is listed to find one that was not evaluated
 _PENDING = 64  # running trials that are believed; more add cost and nothing else
+_REPORTS = 3  # a running trial with so many reports is learned from; one with fewer is believed
 _HUGE = 1e100  # farther losses count as that: their squares must stay finite
 _DESIGN = 256  # Sobol points at most
 
@@ -58,11 +60,12 @@ class GPSampler(Sampler):
     longer ones; one alone gets stuck in its own mistakes. Snoek, Larochelle and Adams, "Practical Bayesian
     optimization of machine learning algorithms", NeurIPS 2012; for the acquisition's logarithm Ament et al., 2023.
 
-    Parameters that are inactive rest at one fixed place and are never moved. Running trials are believed to come
-    out at the model's mean (kriging believer); failed ones, NaN and +inf count as the worst seen; pruned ones as their
-    last report, or the median of the complete ones where that is worse. Where the fitted noise is large, the
-    improvement is over the best mean instead of the best value. A parameter that has no place in the unit
-    interval (`Sampled`) is drawn uniformly.
+    Parameters that are inactive rest at one fixed place and are never moved. Running trials are believed to come out
+    at the model's mean (kriging believer); failed ones, NaN and +inf count as the worst seen. A pruned trial, and a
+    running one with three reports, counts as what the curves of complete trials foretell of its final loss, plus one
+    standard deviation, and never as better than their median; reports are averaged over the last eighth of the
+    steps. Where the fitted noise is large, the improvement is over the best mean instead of the best value. A
+    parameter that has no place in the unit interval (`Sampled`) is drawn uniformly.
 
     The proposal depends on the history alone, never on which process asks or has asked before: hyperparameters are
     refitted when the number of told trials passes fixed counts (each up to 20, then every twentieth part),
@@ -106,15 +109,17 @@ class GPSampler(Sampler):
 
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         memory = _memory(self, space, history)
-        pending = memory.pending(number)
-        tried = (memory.tried, set(keys(pending)))
+        seen, unseen = memory.running(number)
+        pending = memory.units(unseen)
+        tried = (memory.tried, set(keys(memory.units(np.concatenate([seen, unseen])))))
         told = len(history.told)
         if told < self.startup or not memory.inputs or not math.isfinite(history.ranking.kth(0)):
             point = settle(space, memory.design(number, rng)[None])
             return space.decode(_unseen(space, point, tried, rng))
         model = self.models[number % len(self.models)]
         rows, counts = _thinned(history, self.rows, self.rows // 2)
-        targets, known = _targets(history, rows, counts, model)
+        rows, counts = np.concatenate([rows, seen]), np.concatenate([counts, np.ones(len(seen))])
+        targets, known = _targets(history, rows, counts, model, told)
         units = memory.units(rows)
         posterior = Posterior(units, targets, memory.inputs, self._theta(memory, model, _checkpoint(told)))
         level = posterior.predict(units)[0] if posterior.noise > self.noisy else targets
@@ -141,9 +146,9 @@ class GPSampler(Sampler):
     def _data(self, memory: _Memory, model: Model, count: int) -> Data:
         """Return the observations that hyperparameters after ``count`` told trials are fitted to."""
         rows = np.array(memory.history.told[:count])
-        rows = rows[np.argsort(memory.history.loss(rows), kind="stable")]
+        rows = rows[np.argsort(curves(memory.history).losses(rows, count), kind="stable")]
         ranks, counts = _thin(count, self.fit_rows, self.fit_rows // 3)
-        targets, _ = _targets(memory.history, rows[ranks], counts, model)
+        targets, _ = _targets(memory.history, rows[ranks], counts, model, count)
         return Data.of(memory.units(rows[ranks]), targets, memory.inputs)
 
 
@@ -175,11 +180,12 @@ class _Memory:
         units = self.history.encoded(self.space).units[rows]
         return np.where(np.isnan(units), self._rest, units)
 
-    def pending(self, asking: int) -> Array:
-        """Return the points ``(m, d)`` of the running trials that have parameters, the asking one left out."""
+    def running(self, asking: int) -> tuple[Rows, Rows]:
+        """Return the running trials with parameters, the asking one left out: those whose curve tells, the others."""
         rows = np.array([i for i in self.history.running if i != asking][-_PENDING:], np.int64)
-        units = self.history.encoded(self.space).units[rows]
-        return np.where(np.isnan(units), self._rest, units)[~np.isnan(units).all(1)]
+        rows = rows[~np.isnan(self.history.encoded(self.space).units[rows]).all(1)]
+        telling = np.array([self.history.trials[i].reports >= _REPORTS for i in rows], bool)
+        return rows[telling], rows[~telling]
 
     def design(self, number: int, rng: np.random.Generator) -> Array:
         """Return the point ``(d,)`` of a scrambled Sobol sequence for trial ``number``; past its end a random one."""
@@ -235,14 +241,10 @@ def _thinned(history: History, most: int, best: int) -> tuple[Rows, Array]:
     return history.ranking.rows(ranks), counts
 
 
-def _targets(history: History, rows: Rows, counts: Array, model: Model) -> tuple[Array, NDArray[np.bool_]]:
+def _targets(history: History, rows: Rows, counts: Array, model: Model, told: int) -> tuple[Array, NDArray[np.bool_]]:
     """Return targets ``(m,)`` of trials, and which of them may count as the best: complete ones, if there are any."""
-    losses = history.loss(rows)
-    states = np.array([history.trials[i].state for i in rows])
-    complete = (states == TrialState.COMPLETE) & (losses < math.inf)
-    if complete.any():
-        pruned = states == TrialState.PRUNED
-        losses[pruned] = np.maximum(losses[pruned], np.median(losses[complete]))
+    losses = curves(history).losses(rows, told)
+    complete = np.array([history.trials[i].state is TrialState.COMPLETE for i in rows]) & (losses < math.inf)
     finite = losses < math.inf
     best = losses[finite & (losses > -math.inf)].min(initial=math.inf)
     losses = np.maximum(losses, best if best < math.inf else 0.0)  # -inf counts as the best number
