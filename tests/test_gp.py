@@ -7,7 +7,8 @@ import inloop
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space
-from inloop.samplers import AutoSampler, GPSampler, StudyStopped, moves, warp
+from inloop.record import Curve
+from inloop.samplers import AutoSampler, GPSampler, StudyStopped, curves, moves, warp
 from inloop.samplers.acquisition import LogImprovement, log_h
 from inloop.samplers.gaussian_process import Data, Inputs, Posterior, Prior, fit, log_posterior
 from inloop.samplers.gp import PLAIN, RANKED, _checkpoint, _thin
@@ -280,3 +281,78 @@ def test_auto_says_what_it_does_and_why():
     assert says(apart).startswith("Gaussian process, because 31 parameters")
     assert "all 21 settings" in says(FINITE)
     assert "again" in says(FINITE, 30, AutoSampler(deterministic=False))
+
+
+def curve(values, steps=None):
+    c = Curve()
+    c.steps, c.values = list(steps or range(1, len(values) + 1)), list(values)
+    return c
+
+
+def test_a_smoothed_value_is_the_mean_over_the_last_eighth():
+    c = curve(range(1, 53))
+    for step, width in ((3, 1), (9, 2), (27, 4), (52, 7)):
+        assert curves.smoothed(c, 1.0, step) == np.mean(range(step - width + 1, step + 1))
+    sparse = curve([5.0, 3.0, 2.0], [100, 200, 300])
+    assert curves.smoothed(sparse, -1.0, 250) == -3.0
+    assert math.isnan(curves.smoothed(sparse, 1.0, 99))
+    assert math.isnan(curves.smoothed(curve([1.0, math.nan]), 1.0, 2))
+
+
+def test_a_foretold_loss_is_that_of_the_plain_formula():
+    rng = np.random.default_rng(0)
+    then, finals = rng.random((1, 9)), rng.random(9)
+    finals += 0.8 * then[0]
+    then[0, 2] = np.nan
+    x, y = np.delete(then[0], 2), np.delete(finals, 2)
+    g = y - x
+    slope = ((x - x.mean()) * (g - g.mean())).sum() / (((x - x.mean()) ** 2).sum() + 2 * x.var())
+    left = g - g.mean() - slope * (x - x.mean())
+    vague = abs(g.mean()) + y.std()
+    sd = math.sqrt(((left**2).sum() + (vague / 2) ** 2) / 7 * (1 + 1 / 8))
+    expected = 5.0 + g.mean() + slope * (5.0 - x.mean()) + sd
+    out = curves.foretold(np.array([5.0]), then, finals)[0]
+    assert out == pytest.approx(max(expected, np.median(finals)))
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 50])
+def test_a_foretold_loss_is_never_good(k):
+    rng = np.random.default_rng(k)
+    finals = rng.random(k)
+    out = curves.foretold(np.array([-9.0, 0.5, 9.0]), rng.random((3, k)), finals)
+    assert np.isfinite(out).all()
+    assert (out >= (np.median(finals) if k else -9.0)).all()
+
+
+def test_pruned_and_running_trials_teach_and_failed_ones_do_not_fool():
+    study = inloop.create_study(pruner="nop", sampler="random", seed=0, space=BOX, direction="maximize")
+    for end in ("complete", "complete", "complete", "pruned", "running", "failed", "told otherwise", "nan"):
+        trial = study.ask()
+        for step in range(1, 17 if end not in ("pruned", "running") else 4):
+            trial.report(math.nan if end == "nan" else 1.0 - 1.0 / step, step)
+        if end != "running":
+            value = 3.0 if end == "told otherwise" else 1.0 - 1.0 / 16
+            study.tell(trial, value, state=end if end in ("pruned", "failed") else None)
+    losses = curves.curves(study.history).losses(np.arange(8), 7)
+    complete = -np.mean([1 - 1 / 14, 1 - 1 / 15, 1 - 1 / 16])
+    np.testing.assert_allclose(losses[:3], complete)
+    assert (losses[3:5] >= complete).all()
+    assert losses[5] == math.inf
+    assert losses[6] == -3.0
+    assert losses[7] == -0.9375
+
+
+def test_a_pruner_beside_it_saves_more_than_it_costs():
+    def objective(trial):
+        end = bowl(trial)
+        for step in range(1, 28):
+            trial.report(end + 1.0 / step, step)
+            if trial.should_prune():
+                return end + 1.0 / step
+        return end
+
+    pruner = inloop.pruners.SuccessiveHalvingPruner(min_resource=3)
+    study = inloop.create_study(sampler="gp", pruner=pruner, seed=0, space=BOX)
+    study.optimize(objective, n_trials=60)
+    assert study.best_value < 0.01
+    assert sum(t.reports for t in study.trials) < 0.6 * 60 * 27
