@@ -44,6 +44,7 @@ class Space(Mapping[str, Distribution]):
             condition names an unknown parameter, an impossible value or a cycle.
 
     Example:
+        >>> from inloop import Float
         >>> space = Space({"booster": ["gblinear", "dart"], "eta": Float(1e-3, 1, log=True)},
         ...               when={"eta": {"booster": ["dart"]}})
         >>> space.active({"booster": "gblinear"})

@@ -74,8 +74,8 @@ class BayesSearchCV(BaseSearchCV):
             the mean is NaN), ``n_splits_run``, ``partial_mean_test_<metric>`` (over the splits that were run).
         study_: The `inloop.Study` of the search; trial number = row of ``cv_results_``.
         n_pruned_: Number of pruned candidates.
-        best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_, multimetric_,
-            classes_, n_features_in_, feature_names_in_: As in ``RandomizedSearchCV``.
+        best_estimator_, best_score_, best_params_, best_index_: As in ``RandomizedSearchCV``, and so are ``scorer_``,
+            ``n_splits_``, ``refit_time_``, ``multimetric_``, ``classes_``, ``n_features_in_``, ``feature_names_in_``.
 
     Example:
         >>> from scipy.stats import loguniform
