@@ -125,6 +125,7 @@ class History:
         self._union = Union()
         self._untaught: list[FrozenTrial] = []  # finished since the union last looked
         self.spaces: dict[str, Space] = {}
+        self.declared: set[str] = set()  # ids of the spaces that the log holds
         self.user_attrs: dict[str, Any] = {}
         self.queue: deque[tuple[dict[str, Any], dict[str, Any], int]] = deque()
         self.unknown: Counter[str] = Counter()
@@ -228,6 +229,7 @@ class History:
         self.seed = e.data["seed"]
 
     def _space(self, e: Event) -> None:
+        self.declared.add(e.data["id"])
         if e.data["id"] not in self.spaces:
             self.spaces[e.data["id"]] = Space.from_json(e.data["space"], labels=True)
 

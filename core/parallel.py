@@ -53,7 +53,7 @@ def run(
                 future.add_done_callback(done.put)
             if not at_work:
                 return
-            future = _next(done, study)
+            future = _next(done, at_work, study)
             trial = at_work.pop(future)
             _settle(study, trial, future)
             budget.done(trial)
@@ -64,7 +64,7 @@ def run(
             future.cancel()
             study._log.finish(trial._record, TrialState.FAILED, None)
         if own is not None:
-            own.shutdown(wait=False, cancel_futures=True)
+            own.shutdown(wait=False)
 
 
 def width(executor: Any, n_jobs: int) -> int:
@@ -80,21 +80,30 @@ def evaluate(
     """Run one trial where the executor put it; what it has to say goes through its study's log."""
     from .loop import run_trial
 
-    run_trial(trial.study, trial, objective, catch)
+    if not trial._record.finished:  # dask runs a task again whose result was lost with its worker
+        run_trial(trial.study, trial, objective, catch)
 
 
-def _next(done: queue.SimpleQueue[Any], study: Study) -> Any:
+def _next(done: queue.SimpleQueue[Any], at_work: dict[Any, Trial], study: Study) -> Any:
+    """Return a future whose trial is over: it says so itself, or the log does."""
     while True:
         try:
-            return done.get(timeout=1.0)
+            future = done.get(timeout=1.0)
+            if future in at_work:
+                return future
         except queue.Empty:
             study._log.sync()
+            for future, trial in at_work.items():
+                if trial._record.finished:
+                    return future
 
 
 def _settle(study: Study, trial: Trial, future: Any) -> None:
     """See to it that the trial of a finished future has ended, and raise what its objective raised."""
     record = trial._record
     study._log.sync()
+    if not future.done():
+        return
     if future.cancelled():
         study._log.finish(record, TrialState.LOST, None)
         return

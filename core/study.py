@@ -66,6 +66,7 @@ class Study:
         declared = self._history.header.get("space")
         if declared is not None:
             self.space = self._as_declared(Space.from_json(declared, labels=True), space)
+            self._history.provide(self.space)
 
     # What is known
 
@@ -419,11 +420,9 @@ class Study:
     def _declare(self, space: Space) -> None:
         """Write a space to the log before its first use."""
         history = self._log.history
-        known = history.spaces.get(space.id)
-        if known is space:
-            return
-        history.provide(space)  # the live one: it may hold what JSON cannot
-        if known is None:
+        if history.spaces.get(space.id) is not space:
+            history.provide(space)  # the live one: it may hold what JSON cannot
+        if space.id not in history.declared:
             self._log.write(("space", -1, {"id": space.id, "space": space.to_json()}))
 
     def _packed(self, params: Mapping[str, Any], what: str) -> tuple[str | None, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Laws of trials that run elsewhere: threads, processes, machines' executors; lost workers; leases."""
 
 import concurrent.futures
+import contextlib
 import copy
 import multiprocessing
 import os
@@ -54,11 +55,31 @@ def loky():
     return pytest.importorskip("loky").get_reusable_executor(max_workers=2)
 
 
+@contextlib.contextmanager
+def dask():
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client.get_executor()
+
+
+@contextlib.contextmanager
+def ray():
+    ray = pytest.importorskip("ray")
+    from inloop.integrations.ray import RayExecutor
+
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield RayExecutor()
+    ray.shutdown()
+
+
 EXECUTORS = {
     "threads": lambda: concurrent.futures.ThreadPoolExecutor(2),
     "fork": lambda: pool("fork"),
     "spawn": lambda: pool("spawn"),
     "loky": loky,
+    "dask": dask,
+    "ray": ray,
 }
 
 
@@ -87,11 +108,10 @@ def test_trials_travel_and_come_back(executor, storage):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_a_dead_worker_costs_its_trial_only(context, storage, caplog):
+@pytest.mark.parametrize("executor", ["fork", "spawn", "loky", "dask", "ray"], indirect=True)
+def test_a_dead_worker_costs_its_trial_only(executor, storage, caplog):
     study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler(), pruner=NopPruner())
-    with pool(context) as executor:
-        study.optimize(dies_once, n_trials=12, executor=executor)
+    study.optimize(dies_once, n_trials=12, executor=executor)
     states = study.history.states
     assert states[TrialState.RUNNING] == 0
     assert 1 <= states[TrialState.LOST] <= 3  # the pool takes those beside it down too
