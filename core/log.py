@@ -16,6 +16,8 @@ from .storage import Storage
 
 logger = logging.getLogger("inloop")
 
+_PAGE = 5000  # events read at once: a long log need not be in memory as events
+
 #: What happened, to which trial (-1: none), and the data; see `inloop.events`.
 Fact = tuple[str, int, Any]
 
@@ -62,22 +64,27 @@ class Log:
                 for kind, trial, data in facts:
                     self._seq += 1
                     events.append(Event(self.worker, self._seq, kind, trial, data))
-                self.storage.append(self.name, events)
+                at = self.storage.append(self.name, events)
                 if self.lease:
                     self._spoke = time.monotonic()
+                if at == self.history.events:  # nobody else has written since: there is nothing to read
+                    self.history.apply(events)
+                    return
             self.sync()
 
     def sync(self) -> None:
         """Fold in what is new in the log."""
-        events = self.storage.read(self.name, self.history.events)
-        if not events:
-            return
-        if self.storage.shared or events[-1].worker != self.worker:
-            now = time.monotonic()
-            for e in events:
-                if e.worker != self.worker:
-                    self._heard[e.worker] = now
-        self.history.apply(events)
+        with self.lock:
+            while True:
+                events = self.storage.read(self.name, self.history.events, _PAGE)
+                if events and (self.storage.shared or events[-1].worker != self.worker):
+                    now = time.monotonic()
+                    for e in events:
+                        if e.worker != self.worker:
+                            self._heard[e.worker] = now
+                self.history.apply(events)
+                if len(events) < _PAGE:
+                    return
 
     def create(self, takes_queued: bool) -> FrozenTrial:
         """Start a trial, leased to this process, and return it."""

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 from typing import Any
 
 from ..events import Event, from_json_lines, to_json
-from .storage import Storage, StorageError, StudyExists, StudyNotFound
+from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
 
 logger = logging.getLogger("inloop")
 
@@ -73,15 +73,19 @@ class Server:
         self._strangers: dict[Connection, float] = {}  # at their handshake -> deadline
         self._closed = False
         _servers.add(self)
-        threading.Thread(target=self._accept, name="inloop-server", daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, name="inloop-server", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Take no more connections and end those there are."""
         with self._lock:
             self._closed = True
-            self._socket.close()
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
             for connection in self._connections:
                 _hang_up(connection)
+        self._thread.join()
+        self._socket.close()
 
     def _accept(self) -> None:
         while not self._closed:
@@ -207,6 +211,7 @@ class ClientStorage(Storage):
         self._link = _Link()
 
     def create(self, study: str, events: Sequence[Event]) -> None:
+        check_name(study)
         self._call("create", study, _lines(events))
 
     def delete(self, study: str) -> None:

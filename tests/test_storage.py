@@ -1,0 +1,526 @@
+"""Laws of storages: one table of them, one set of laws; then what each has of its own."""
+
+import json
+import math
+import multiprocessing
+import os
+import pickle
+import socket
+import sqlite3
+import struct
+import threading
+import time
+
+import pytest
+from inloop import StudyExists, StudyNotFound
+from inloop.events import Event
+from inloop.storage import ClientStorage, MemoryStorage, Server, SqliteStorage, StorageError, open_storage
+from inloop.storage.sqlite import network_file_system
+
+FORK = multiprocessing.get_context("fork")
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def memory(tmp_path, request):
+    storage = MemoryStorage()
+    yield lambda: storage
+
+
+def sqlite(tmp_path, request):
+    yield lambda: SqliteStorage(tmp_path / "study.db")
+
+
+def served_memory(tmp_path, request):
+    with Server(MemoryStorage()) as server:
+        yield lambda: ClientStorage(server.address, server.authkey)
+
+
+def served_sqlite(tmp_path, request):
+    with SqliteStorage(tmp_path / "study.db") as storage, Server(storage) as server:
+        yield lambda: ClientStorage(server.address, server.authkey)
+
+
+STORAGES = {f.__name__: f for f in (memory, sqlite, served_memory, served_sqlite)}
+
+
+@pytest.fixture(params=STORAGES)
+def opened(request, tmp_path):
+    """Opens the storage once more, as another process would; all that were opened are closed at the end."""
+    handles = []
+    for make in STORAGES[request.param](tmp_path, request):
+
+        def open_one(make=make):
+            handles.append(make())
+            return handles[-1]
+
+        yield open_one
+        for handle in handles:
+            handle.close()
+
+
+@pytest.fixture
+def storage(opened):
+    return opened()
+
+
+def header(name="s"):
+    return [Event(f"maker{name}", 0, "study", -1, {"name": name})]
+
+
+def plain(events):
+    """Events as JSON gives them back: tuples have become lists."""
+    return [(*e[:4], json.dumps(e.data)) for e in events]
+
+
+def fill(storage, worker, n, batch=1, study="s"):
+    for i in range(0, n, batch):
+        storage.append(study, [Event(worker, j, "report", 0, [0, j, j / 7]) for j in range(i, min(i + batch, n))])
+
+
+# One set of laws for all
+
+
+ODD = {
+    "nan": math.nan,
+    "infinities": [math.inf, -math.inf, {"deep": [math.inf]}],
+    "floats": [0.1, 1e-320, -0.0, 1.7976931348623157e308],
+    "integers": [0, -1, 2**63, 10**300],
+    "text": ["", "é 漢 😀", 'quote " backslash \\ newline \n nul \x00', "\u2028", "\ud800"],
+    "nested": {"a": [None, True, {"b": {}}], "": []},
+    "tagged": [{"float": "nan!"}, {"float": 3}, {"float": "1.5"}],
+    "long": "x" * 300_000,
+}
+
+
+@pytest.mark.parametrize("data", ODD.values(), ids=ODD)
+def test_data_comes_back_as_it_was(opened, data):
+    one = opened()
+    one.create("s", header())
+    one.append("s", [Event("w", 1, "attr", -1, ["k", data]), Event("w", 2, "future kind", 10**9, data)])
+    for reader in (one, opened()):
+        assert plain(reader.read("s", 1)) == plain(
+            [Event("w", 1, "attr", -1, ["k", data]), Event("w", 2, "future kind", 10**9, data)]
+        )
+
+
+def test_append_gives_the_position_and_read_goes_on_from_any(storage):
+    storage.create("s", header())
+    assert storage.append("s", [Event("w", 1, "a", -1, 1)]) == 1
+    assert storage.append("s", [Event("w", 2, "b", -1, 2), Event("w", 3, "c", -1, 3)]) == 2
+    assert storage.append("s", []) == -1
+    kinds = [e.kind for e in storage.read("s", 0)]
+    assert kinds == ["study", "a", "b", "c"]
+    for since in range(5):
+        assert [e.kind for e in storage.read("s", since)] == kinds[since:]
+        for limit in range(4):
+            assert [e.kind for e in storage.read("s", since, limit)] == kinds[since : since + limit]
+
+
+def test_long_logs_are_read_whole_and_in_parts(storage):
+    storage.create("s", header())
+    fill(storage, "w", 12_000, batch=3000)
+    assert [e.seq for e in storage.read("s", 1)] == list(range(12_000))
+    assert [e.seq for e in storage.read("s", 5001, 6000)] == list(range(5000, 11_000))
+
+
+def test_a_repeated_append_is_passed_over(opened):
+    one, two = opened(), opened()
+    one.create("s", header())
+    batch = [Event("w", i, "report", 0, [0, i, 0.5]) for i in range(3)]
+    assert one.append("s", batch) == 1
+    assert one.append("s", batch) == -1
+    assert two.append("s", batch) == -1
+    assert two.append("s", [Event("v", 0, "beat", -1, None)]) == 4
+    assert one.append("s", [*batch[1:], Event("w", 3, "report", 0, [0, 3, 0.5])]) == -1
+    assert [(e.worker, e.seq) for e in two.read("s", 1)] == [("w", 0), ("w", 1), ("w", 2), ("v", 0), ("w", 3)]
+
+
+def test_a_uid_belongs_to_its_study(storage):
+    for name in ("s", "t"):
+        storage.create(name, header(name))
+        assert storage.append(name, [Event("w", 7, "beat", -1, None)]) == 1
+    storage.append("t", [Event("w", 8, "beat", -1, None)])
+    assert len(storage.read("s", 0)) == 2
+    assert len(storage.read("t", 0)) == 3
+
+
+def test_studies_are_created_once_and_deleted(opened):
+    one, two = opened(), opened()
+    assert one.names() == []
+    one.create("s", header())
+    one.create("s", header())  # a repeat, as after a lost reply
+    with pytest.raises(StudyExists, match="named 's' exists already"):
+        two.create("s", [Event("other", 0, "study", -1, {})])
+    two.create("t", header("t"))
+    assert one.names() == two.names() == ["s", "t"]
+    one.delete("s")
+    assert two.names() == ["t"]
+    for call in (
+        lambda: two.read("s", 0),
+        lambda: two.append("s", header()),
+        lambda: one.delete("s"),
+        lambda: one.read("s", 1),
+    ):
+        with pytest.raises(StudyNotFound, match=r"No study named 's'.*there are \['t'\]"):
+            call()
+    two.create("s", header())
+    assert [len(s.read("s", 0)) for s in (one, two)] == [1, 1]
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 256, 3])
+def test_names_that_no_storage_could_hold_are_refused(storage, name):
+    with pytest.raises(ValueError, match="study_name must be"):
+        storage.create(name, header())
+
+
+@pytest.mark.parametrize("name", ["a b", "quote ' \" \\", "é漢😀", "%s", "x" * 255, "A", "../../etc"])
+def test_names_are_kept_as_they_are(opened, name):
+    opened().create(name, header(name))
+    opened().create("a", header("a"))
+    assert opened().names() == [name, "a"]
+    assert opened().read(name, 0)[0].data == {"name": name}
+
+
+def write_some(storage, worker, n, gate):
+    gate.wait()
+    for i in range(n):
+        storage.append("s", [Event(worker, 2 * i, "report", 0, [0, i, 0.5]), Event(worker, 2 * i + 1, "x", 0, None)])
+        storage.read("s", 2 * i)
+
+
+@pytest.mark.parametrize("context", [FORK, SPAWN], ids=["fork", "spawn"])
+def test_writing_processes_make_one_dense_order(opened, context):
+    storage = opened()
+    storage.create("s", header())
+    n, gate = 60, context.Barrier(3)
+    workers = [
+        context.Process(target=write_some, args=(storage.elsewhere(), f"w{k}", n, gate), daemon=True) for k in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    seen = 1
+    while any(w.is_alive() for w in workers):  # a reader goes on beside them
+        seen += len(storage.read("s", seen))
+    assert [w.exitcode for w in workers] == [0, 0, 0]
+    events = storage.read("s", 1)
+    assert seen <= len(events) + 1 == 6 * n + 1
+    for k in range(3):
+        assert [e.seq for e in events if e.worker == f"w{k}"] == list(range(2 * n))
+    at = [i for i, e in enumerate(events) if e.seq % 2 == 0]
+    assert all(events[i + 1].uid == f"{events[i].worker}-{events[i].seq + 1}" for i in at)  # batches stay whole
+
+
+def create_one(storage, k, gate, made):
+    gate.wait()
+    try:
+        storage.create("s", [Event(f"w{k}", 0, "study", -1, {})])
+        made.put(k)
+    except StudyExists:
+        made.put(None)
+
+
+def test_of_those_who_create_at_once_one_does(opened):
+    storage = opened()
+    gate, made = FORK.Barrier(4), FORK.Queue()
+    makers = [FORK.Process(target=create_one, args=(storage.elsewhere(), k, gate, made)) for k in range(4)]
+    for m in makers:
+        m.start()
+    outcomes = [made.get(timeout=60) for _ in makers]
+    for m in makers:
+        m.join()
+    (winner,) = [k for k in outcomes if k is not None]
+    assert [e.worker for e in storage.read("s", 0)] == [f"w{winner}"]
+
+
+def test_threads_share_a_handle(storage):
+    storage.create("s", header())
+    threads = [threading.Thread(target=fill, args=(storage, f"w{k}", 50)) for k in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    events = storage.read("s", 1)
+    assert all([e.seq for e in events if e.worker == f"w{k}"] == list(range(50)) for k in range(4))
+
+
+def test_handles_travel_close_and_open_again(opened):
+    storage = opened()
+    storage.create("s", header())
+    copy = pickle.loads(pickle.dumps(storage.elsewhere()))
+    copy.append("s", [Event("w", 1, "x", -1, None)])
+    storage.close()
+    assert [e.kind for e in storage.read("s", 0)] == ["study", "x"]
+    copy.close()
+    copy.append("s", [Event("w", 2, "x", -1, None)])
+    assert len(storage.read("s", 2)) == 1
+    copy.close()
+
+
+# The SQLite file
+
+
+def test_open_storage_knows_paths_and_urls(tmp_path):
+    memory = MemoryStorage()
+    assert open_storage(memory) is memory
+    for given in (str(tmp_path / "a.db"), tmp_path / "a.db", f"sqlite:///{tmp_path}/a.db"):
+        assert open_storage(given).path == str(tmp_path / "a.db")
+    assert open_storage("sqlite:///a.db").path == os.path.abspath("a.db")
+    for given in ("redis://x", "sqlite://"):
+        with pytest.raises(ValueError, match="not a URL that is known"):
+            open_storage(given)
+    with pytest.raises(TypeError, match="must be a path"):
+        open_storage(3)
+
+
+def test_reading_makes_no_file(tmp_path):
+    storage = SqliteStorage(tmp_path / "typo.db")
+    with pytest.raises(StudyNotFound, match=r"typo.db, which does not exist"):
+        storage.read("s", 0)
+    assert storage.names() == []
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StorageError, match="there is no folder"):
+        SqliteStorage(tmp_path / "none" / "s.db").create("s", header())
+    with pytest.raises(ValueError, match="durability must be one of"):
+        SqliteStorage(tmp_path / "s.db", durability="often")
+
+
+def test_files_of_something_else_are_refused_and_left_alone(tmp_path):
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE trials (id)")
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=r"something else, with the tables \['trials'\]"):
+        SqliteStorage(path).create("s", header())
+    assert path.read_bytes() == before
+    path.write_bytes(b"this is no database at all" * 100)
+    with pytest.raises(StorageError, match="not a database"):
+        SqliteStorage(path).read("s", 0)
+
+
+def test_a_newer_layout_is_refused(tmp_path):
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        storage.create("s", header())
+    with sqlite3.connect(tmp_path / "s.db") as file:
+        file.execute("PRAGMA user_version = 2")
+    file.close()
+    with pytest.raises(StorageError, match="newer version of inloop"):
+        SqliteStorage(tmp_path / "s.db").read("s", 0)
+
+
+def test_a_study_made_again_is_not_the_one_that_was_deleted(tmp_path):
+    stray, other = (SqliteStorage(tmp_path / "s.db") for _ in range(2))
+    stray.create("s", header())
+    fill(stray, "w", 5)
+    other.delete("s")
+    other.create("s", [Event("new", 0, "study", -1, {})])
+    fill(other, "v", 9)
+    for _ in range(2):
+        with pytest.raises(StudyNotFound):
+            stray.append("s", [Event("w", 6, "x", -1, None)])
+        with pytest.raises(StudyNotFound):
+            stray.read("s", 6)
+    assert len(stray.read("s", 0)) == 10  # who starts anew gets the new one
+    for s in (stray, other):
+        s.close()
+
+
+def test_a_writer_that_holds_the_file_for_too_long_is_named(tmp_path):
+    with SqliteStorage(tmp_path / "s.db", timeout=0.2) as storage:
+        storage.create("s", header())
+        other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError, match=r"locked; other processes have been writing for 0\.2 s"):
+            fill(storage, "w", 1)
+        assert len(storage.read("s", 0)) == 1  # readers need not wait
+        other.execute("ROLLBACK")
+        other.close()
+        fill(storage, "w", 1)
+
+
+def test_a_file_that_is_removed_under_a_writer_is_noticed_at_the_next_finish(tmp_path):
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        storage.create("s", header())
+        os.unlink(tmp_path / "s.db")
+        with pytest.raises(StorageError, match=r"No such file.*survive"):
+            storage.append("s", [Event("w", 0, "finished", 0, ["COMPLETE", 1.0, 0.0])])
+
+
+def test_network_file_systems_are_told_by_the_table_of_mounts(tmp_path):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        f"40 22 0:5 / {tmp_path}/home rw - nfs4 server:/home rw,vers=4.2\n"
+        f"41 40 0:6 / {tmp_path}/home/my\\040scratch rw shared:3 master:2 - xfs /dev/sdb rw\n"
+    )
+    found = {
+        p: network_file_system(f"{tmp_path}/{p}", str(mounts)) for p in ("a", "home/a", "homes", "home/my scratch/a")
+    }
+    assert found == {"a": None, "home/a": "nfs4", "homes": None, "home/my scratch/a": None}
+    assert network_file_system(str(tmp_path), str(tmp_path / "absent")) is None
+
+
+# The server and its clients
+
+
+def test_a_wrong_key_is_refused_logged_and_harmless(caplog):
+    with (
+        Server(MemoryStorage(), authkey=b"the right key") as server,
+        ClientStorage(server.address, b"the right key") as c,
+    ):
+        c.create("s", header())
+        with ClientStorage(server.address, b"the wrong key") as wrong:
+            for _ in range(3):
+                with pytest.raises(PermissionError, match="has another authkey"):
+                    wrong.names()
+        assert c.names() == ["s"]
+        deadline = time.monotonic() + 10
+        while sum("does not know the key" in r.getMessage() for r in caplog.records) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    with pytest.raises(ValueError, match="at least 8 bytes"):
+        Server(MemoryStorage(), authkey=b"short")
+
+
+def raw(server):
+    return socket.create_connection(server.address, timeout=30)
+
+
+def frame(payload):
+    return struct.pack("!i", len(payload)) + payload
+
+
+GARBAGE = {
+    "nothing": b"",
+    "text": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "half a frame": struct.pack("!i", 100) + b"abc",
+    "huge frame": struct.pack("!i", 2**31 - 1) + b"x" * 1000,
+    "huger frame": struct.pack("!iQ", -1, 2**62) + b"x" * 1000,
+    "negative frame": struct.pack("!i", -7),
+    "wrong answer": frame(b"x" * 16),
+    "random": bytes((i * 7919) % 251 for i in range(5000)),
+}
+
+
+@pytest.mark.parametrize("bytes_sent", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_hurts_nobody(bytes_sent):
+    with Server(MemoryStorage()) as server, ClientStorage(server.address, server.authkey) as client:
+        client.create("s", header())
+        with raw(server) as peer:
+            peer.sendall(bytes_sent)
+            assert client.names() == ["s"]
+        fill(client, "w", 3)
+        assert len(client.read("s", 0)) == 4
+
+
+def friend(server):
+    """A connection that has shown that it knows the key."""
+    from multiprocessing.connection import Client
+
+    return Client(server.address, authkey=server.authkey)
+
+
+BAD_REQUESTS = {
+    "not json": b"\x80\x04N.",
+    "no list": b"3",
+    "unknown": b'["fly","s"]',
+    "attribute": b'["__class__","s"]',
+    "too few": b'["append"]',
+    "no event": b'["append","s",["[1,2,3]"]]',
+    "bad event": b'["append","s",["[\\"w\\",\\"one\\",\\"x\\",0,0]"]]',
+    "deep": b'["append","s",["' + b"[" * 100_000 + b'"]]',
+    "study": b'["read",{"a":1},0,5]',
+    "since": b'["read","s","x",5]',
+}
+
+
+@pytest.mark.parametrize("request_sent", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
+def test_requests_that_make_no_sense_are_answered_so(request_sent):
+    with Server(MemoryStorage()) as server, ClientStorage(server.address, server.authkey) as client:
+        client.create("s", header())
+        with friend(server) as peer:
+            peer.send_bytes(request_sent)
+            answer = json.loads(peer.recv_bytes())
+            assert answer[:2] in (["no", "StorageError"], ["no", "StudyNotFound"])
+            peer.send_bytes(b'["names",""]')
+            assert json.loads(peer.recv_bytes()) == ["ok", ["s"]]
+        assert len(client.read("s", 0)) == 1
+
+
+def test_oversized_requests_end_the_connection_and_no_other(monkeypatch):
+    with Server(MemoryStorage()) as server, ClientStorage(server.address, server.authkey) as client:
+        client.create("s", header())
+        with friend(server) as peer:
+            peer._send(struct.pack("!i", 65 << 20))
+            with pytest.raises((EOFError, OSError)):
+                peer.recv_bytes()
+        with pytest.raises(StorageError, match="bytes at once"):
+            client.append("s", [Event("w", 0, "attr", -1, "x" * (65 << 20))])
+        assert client.append("s", [Event("w", 1, "attr", -1, "x" * (1 << 20))]) == 1
+
+
+def test_silent_strangers_keep_nobody_out():
+    with Server(MemoryStorage()) as server:
+        silent = [raw(server) for _ in range(100)]
+        with ClientStorage(server.address, server.authkey) as client:
+            client.create("s", header())
+            assert client.names() == ["s"]
+        closed = sum(map(is_closed, silent))  # the oldest had to go for the newest
+        assert 30 <= closed <= 60
+        for peer in silent:
+            peer.close()
+
+
+def is_closed(peer):
+    peer.setblocking(False)
+    try:
+        while peer.recv(100):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_a_server_that_is_gone_is_named(tmp_path):
+    server = Server(MemoryStorage())
+    client = ClientStorage(server.address, server.authkey, patience=0.3)
+    client.create("s", header())
+    server.close()
+    with pytest.raises(StorageError, match=rf"No answer from the server at 127.0.0.1:{server.address[1]} in 0.3 s"):
+        client.names()
+
+
+def test_clients_wait_for_a_server_that_restarts(tmp_path):
+    storage = SqliteStorage(tmp_path / "s.db")
+    server = Server(storage)
+    with ClientStorage(server.address, server.authkey) as client:
+        client.create("s", header())
+        writer = threading.Thread(target=fill, args=(client, "w", 300))
+        writer.start()
+        for _ in range(3):
+            time.sleep(0.05)
+            server.close()
+            server = Server(storage, *server.address, authkey=server.authkey)
+        writer.join(60)
+        assert [e.seq for e in client.read("s", 1)] == list(range(300))
+    server.close()
+    storage.close()
+
+
+def test_a_forked_child_does_not_keep_the_port(tmp_path):
+    server = Server(MemoryStorage())
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        server.close()
+        with Server(MemoryStorage(), *server.address) as again:
+            assert again.address == server.address
+        with pytest.raises(ConnectionRefusedError):
+            raw(server)
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
