@@ -400,9 +400,14 @@ class Study:
         return None if single is None else single.dists[0]
 
     def _check_seen(self, name: str, dist: Distribution) -> None:
-        old = self._history.dists.get(name)
-        if old is not None and old is not dist:
-            check_same_kind(name, old, dist)
+        history = self._history
+        old = history.dists.get(name)
+        if old is None or old is dist or old == dist:
+            return
+        single = Space({name: dist})
+        if single.id in history.spaces:  # the log may hold its choices as labels
+            history.provide(single)
+        check_same_kind(name, history.dists[name], dist)
 
     def _single(self, name: str, dist: Distribution) -> Space:
         """Return the declared space of this one parameter."""
