@@ -20,6 +20,7 @@ from .curves import curves
 from .gaussian_process import Data, Inputs, Posterior, Prior, fit
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
+from .threads import one_thread
 
 Rows = NDArray[np.int64]
 
@@ -108,6 +109,10 @@ class GPSampler(Sampler):
             )
 
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        with one_thread():
+            return self._ask(space, history, number, rng)
+
+    def _ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         memory = _memory(self, space, history)
         seen, unseen = memory.running(number)
         pending = memory.units(unseen)
