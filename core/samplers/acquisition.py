@@ -28,13 +28,13 @@ class Search:
         iterations: L-BFGS-B iterations on the starts' numeric parameters.
     """
 
-    uniform: int = 384
-    local: int = 192
+    uniform: int = 256
+    local: int = 128
     bases: int = 5
     starts: int = 4
     rounds: int = 2
     mutations: int = 32
-    iterations: int = 15
+    iterations: int = 10
 
 
 @dataclass(frozen=True)

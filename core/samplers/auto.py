@@ -16,6 +16,9 @@ from .sampler import Sampler
 from .tpe import TPESampler
 from .tried import tried
 
+# GP against TPE after 100 trials, normalised regret: .02/.15 on 40-d bowls and 100-d Hartmann, .14/.33 on an 80-d and
+# .40/.44 on a 200-d bowl, where an ask costs 50 ms; more is untried
+_DIMENSIONS = 100
 _COUNTABLE = 100_000  # a grid of so many points is listed to know when all were tried
 
 
@@ -41,7 +44,7 @@ class AutoSampler(Sampler):
         8
     """
 
-    dimensions: int = field(default=40, repr=False)
+    dimensions: int = field(default=_DIMENSIONS, repr=False)
     deterministic: bool = field(default=True, repr=False)
     gp: GPSampler = field(default=GPSampler(), repr=False)
     tpe: TPESampler = field(default=TPESampler(), repr=False)
