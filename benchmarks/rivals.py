@@ -10,11 +10,14 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import inloop
 from inloop import Categorical, Float, Int, Space
-from inloop.samplers import Sampler
+from inloop.samplers import GPSampler, Sampler
+from inloop.samplers.acquisition import Search
+from inloop.samplers.gp import PLAIN, RANKED
 
 
 class Rival(Protocol):
@@ -80,7 +83,7 @@ class Rustuna:
         return suggest(self._trial, self.space)
 
     def tell(self, loss: float) -> None:
-        self.study.tell(self._trial, loss)
+        self.study.tell(self._trial.number, loss)
 
 
 class Hyperopt:
@@ -158,6 +161,9 @@ def optuna_gp(samplers: Any, seed: int) -> Any:
 #: Name to a maker ``(space, seed) -> Rival``.
 RIVALS: dict[str, Callable[[Space, int], Rival]] = {
     "random": lambda space, seed: Inloop(space, seed, "random"),
+    "inloop": lambda space, seed: Inloop(space, seed, "auto"),
+    "inloop GP": lambda space, seed: Inloop(space, seed, "gp"),
+    "inloop GP by run": lambda space, seed: InloopByRun(space, seed, "gp"),
     "inloop TPE": lambda space, seed: Inloop(space, seed, "tpe"),
     "inloop TPE by run": lambda space, seed: InloopByRun(space, seed, "tpe"),
     "Optuna TPE": lambda space, seed: Optuna(space, seed, optuna_tpe),
@@ -170,6 +176,19 @@ RIVALS: dict[str, Callable[[Space, int], Rival]] = {
     "Hyperopt TPE": Hyperopt,
     "scikit-optimize": Skopt,
 }
+
+#: The GP with one ingredient left out or changed.
+ABLATIONS: dict[str, GPSampler] = {
+    "GP ranked only": GPSampler(models=(RANKED,)),
+    "GP plain only": GPSampler(models=(PLAIN,)),
+    "GP one sd": GPSampler(widen=1.0),
+    "GP 10 starts": GPSampler(startup=10),
+    "GP no climb": GPSampler(search=Search(iterations=0)),
+    "GP no local search": GPSampler(search=Search(local=1, rounds=0)),
+    "GP long search": GPSampler(search=Search(uniform=1024, local=512, starts=8, iterations=30)),
+    "GP 100 rows": GPSampler(rows=100, fit_rows=100),
+}
+RIVALS |= {name: partial(Inloop, sampler=sampler) for name, sampler in ABLATIONS.items()}
 
 
 def suggest(trial: Any, space: Space, flat: bool = False) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Row:
 
 
 ROWS = {
-    "auto": Row(AutoSampler()),
+    "auto": Row(AutoSampler(deterministic=False)),
     "gp": Row(GPSampler()),
     "random": Row(RandomSampler(), learns=False, repeats=True),
     "tpe": Row(TPESampler()),
