@@ -26,6 +26,7 @@ html_title = f"inloop {release}"
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
+autodoc_inherit_docstrings = False  # what a method of a sampler or storage promises is said once, by its abstract class
 maximum_signature_line_length = 100
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
