@@ -34,7 +34,8 @@ class RayExecutor:
     @property
     def _max_workers(self) -> int:
         each = float(self._options.get("num_cpus") or 1)
-        return max(1, int(ray.cluster_resources().get("CPU", 1) / each))
+        cluster: Any = ray  # whose functions are not annotated
+        return max(1, int(cluster.cluster_resources().get("CPU", 1) / each))
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Start ``function(*args)`` as a task and return its future."""

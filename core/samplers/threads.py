@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 _lock = threading.Lock()
@@ -41,9 +42,9 @@ def one_thread() -> Iterator[None]:
 @cache
 def _pools() -> Any:
     try:
-        from threadpoolctl import ThreadpoolController
+        threadpoolctl = import_module("threadpoolctl")
     except ImportError:
         return None
     import scipy.linalg  # noqa: F401  (its own BLAS must be loaded to be found)
 
-    return ThreadpoolController().select(user_api="blas")
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
