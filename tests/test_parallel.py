@@ -6,11 +6,13 @@ import copy
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import inloop
 import numpy as np
@@ -130,6 +132,43 @@ def test_errors_come_back(executor):
     assert study.history.states[TrialState.RUNNING] == 0
     study.optimize(raises, n_trials=3, executor=executor, catch=ZeroDivisionError)
     assert study.history.states[TrialState.FAILED] >= 4
+
+
+MPI = """
+    import inloop
+    from mpi4py.futures import MPIPoolExecutor
+    from inloop.pruners import MedianPruner
+
+    def curve(trial):
+        x = trial.suggest_float("x", -1, 1)
+        for step in range(12):
+            trial.report(x**2 + 1 / (step + 1), step)
+            if trial.should_prune():
+                raise inloop.TrialPruned
+        return x**2
+
+    if __name__ == "__main__":
+        with MPIPoolExecutor(2) as executor:
+            study = inloop.create_study(seed=0, sampler="random", pruner=MedianPruner())
+            study.optimize(curve, n_trials=20, n_jobs=2, executor=executor)
+            print(*(t.state.name for t in study.trials))
+"""
+
+
+@pytest.mark.slow
+def test_trials_travel_over_mpi(tmp_path):
+    pytest.importorskip("mpi4py")
+    mpiexec = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if mpiexec is None:
+        pytest.skip("there is no mpiexec")
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(MPI))
+    allowed = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    command = [mpiexec, "--oversubscribe", "-n", "3", sys.executable, "-m", "mpi4py.futures", str(script)]
+    out = subprocess.run(command, env={**os.environ, **allowed}, capture_output=True, text=True, timeout=120)
+    states = out.stdout.split()
+    assert len(states) == 20, out.stderr
+    assert set(states) == {"COMPLETE", "PRUNED"}
 
 
 @pytest.mark.slow
