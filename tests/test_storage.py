@@ -40,7 +40,23 @@ def served_sqlite(tmp_path, request):
         yield lambda: ClientStorage(server.address, server.authkey)
 
 
-STORAGES = {f.__name__: f for f in (memory, sqlite, served_memory, served_sqlite)}
+def postgresql(tmp_path, request):
+    yield from on_server(request.getfixturevalue("postgresql").url)
+
+
+def mariadb(tmp_path, request):
+    yield from on_server(request.getfixturevalue("mariadb").url)
+
+
+def on_server(url):
+    """An empty database, opened again and again."""
+    with open_storage(url) as storage:
+        for name in storage.names():
+            storage.delete(name)
+    yield lambda: open_storage(url)
+
+
+STORAGES = {f.__name__: f for f in (memory, sqlite, served_memory, served_sqlite, postgresql, mariadb)}
 
 
 @pytest.fixture(params=STORAGES)
@@ -64,7 +80,7 @@ def storage(opened):
 
 
 def header(name="s"):
-    return [Event(f"maker{name}", 0, "study", -1, {"name": name})]
+    return [Event(f"maker{len(name)}", 0, "study", -1, {"name": name})]
 
 
 def plain(events):
@@ -188,7 +204,7 @@ def write_some(storage, worker, n, gate):
         storage.read("s", 2 * i)
 
 
-@pytest.mark.parametrize("context", [FORK, SPAWN], ids=["fork", "spawn"])
+@pytest.mark.parametrize("context", [FORK, pytest.param(SPAWN, marks=pytest.mark.slow)], ids=["fork", "spawn"])
 def test_writing_processes_make_one_dense_order(opened, context):
     storage = opened()
     storage.create("s", header())
@@ -265,9 +281,22 @@ def test_open_storage_knows_paths_and_urls(tmp_path):
     for given in (str(tmp_path / "a.db"), tmp_path / "a.db", f"sqlite:///{tmp_path}/a.db"):
         assert open_storage(given).path == str(tmp_path / "a.db")
     assert open_storage("sqlite:///a.db").path == os.path.abspath("a.db")
-    for given in ("redis://x", "sqlite://"):
-        with pytest.raises(ValueError, match="not a URL that is known"):
+    for given in ("redis://x", "sqlite://", "://"):
+        with pytest.raises(ValueError, match="is not known; give a path"):
             open_storage(given)
+    for given in ("inloop://localhost", "inloop://localhost:1234", "inloop://:1?authkey-file=x"):
+        with pytest.raises(ValueError, match="must be inloop://host:port"):
+            open_storage(given)
+    key = tmp_path / "key"
+    key.write_text("  a long enough key\n")
+    client = open_storage(f"inloop://localhost:1234?authkey-file={key}")
+    assert (client.address, client.authkey) == (("localhost", 1234), b"a long enough key")
+    key.write_text("short")
+    with pytest.raises(ValueError, match="at least 8 bytes, got 5"):
+        open_storage(f"inloop://localhost:1234?authkey-file={key}")
+    url = "postgresql://me:secret@host/db"
+    assert "secret" not in repr(open_storage(url))
+    assert pickle.loads(pickle.dumps(open_storage(url)))._url.password == "secret"
     with pytest.raises(TypeError, match="must be a path"):
         open_storage(3)
 
@@ -308,8 +337,9 @@ def test_a_newer_layout_is_refused(tmp_path):
         SqliteStorage(tmp_path / "s.db").read("s", 0)
 
 
-def test_a_study_made_again_is_not_the_one_that_was_deleted(tmp_path):
-    stray, other = (SqliteStorage(tmp_path / "s.db") for _ in range(2))
+@pytest.mark.parametrize("opened", ["sqlite", "postgresql", "mariadb"], indirect=True)
+def test_a_study_made_again_is_not_the_one_that_was_deleted(opened):
+    stray, other = opened(), opened()
     stray.create("s", header())
     fill(stray, "w", 5)
     other.delete("s")
@@ -321,8 +351,6 @@ def test_a_study_made_again_is_not_the_one_that_was_deleted(tmp_path):
         with pytest.raises(StudyNotFound):
             stray.read("s", 6)
     assert len(stray.read("s", 0)) == 10  # who starts anew gets the new one
-    for s in (stray, other):
-        s.close()
 
 
 def test_a_writer_that_holds_the_file_for_too_long_is_named(tmp_path):

@@ -11,12 +11,14 @@ from .storage import Storage, StorageError, StudyExists, StudyNotFound
 
 if TYPE_CHECKING:
     from .server import ClientStorage, Server, serve
+    from .sql import SqlStorage
     from .sqlite import SqliteStorage
 
 __all__ = [
     "ClientStorage",
     "MemoryStorage",
     "Server",
+    "SqlStorage",
     "SqliteStorage",
     "Storage",
     "StorageError",
@@ -27,7 +29,13 @@ __all__ = [
 ]
 
 # imported when first used: sockets and databases would double the time of `import inloop`
-_LATER = {"ClientStorage": "server", "Server": "server", "serve": "server", "SqliteStorage": "sqlite"}
+_LATER = {
+    "ClientStorage": "server",
+    "Server": "server",
+    "serve": "server",
+    "SqlStorage": "sql",
+    "SqliteStorage": "sqlite",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -40,7 +48,9 @@ def open_storage(storage: Storage | str | os.PathLike[str]) -> Storage:
     """Return the storage itself or the one that a path or URL names.
 
     Args:
-        storage: A `Storage`; the path of a SQLite file (``"study.db"``) or its URL (``"sqlite:///study.db"``).
+        storage: A `Storage`; the path of a SQLite file (``"study.db"``) or its URL (``"sqlite:///study.db"``);
+            the URL of a database server (``"postgresql://..."``, ``"mysql://..."``, ``"mariadb://..."``); or
+            that of ``inloop serve`` (``"inloop://host:port?authkey-file=path"``).
 
     Raises:
         TypeError: If it is something else.
@@ -50,12 +60,25 @@ def open_storage(storage: Storage | str | os.PathLike[str]) -> Storage:
         return storage
     if not isinstance(storage, str | os.PathLike):
         raise TypeError(f"storage must be a path, a URL, a Storage or None, got {storage!r}.")
-    from .sqlite import SqliteStorage
-
     text = os.fspath(storage)
     scheme, found, rest = text.partition("://")
-    if not found:
-        return SqliteStorage(text)
-    if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
-        return SqliteStorage(rest[1:])
-    raise ValueError(f"storage: {text!r} is not a URL that is known; use a path or sqlite:///path.")
+    kind = scheme.partition("+")[0]
+    if not found or (kind == "sqlite" and len(rest) > 1 and rest[0] == "/"):
+        from .sqlite import SqliteStorage
+
+        return SqliteStorage(rest[1:] if found else text)
+    if kind in ("postgresql", "postgres", "mysql", "mariadb"):
+        try:
+            from .sql import SqlStorage
+        except ImportError:
+            extra = "postgresql" if kind.startswith("postgres") else "mysql"
+            raise ImportError(f"{kind} needs SQLAlchemy and a driver: pip install 'inloop[{extra}]'.") from None
+        return SqlStorage(text)
+    if kind == "inloop":
+        from .server import ClientStorage
+
+        return ClientStorage.from_url(text)
+    raise ValueError(
+        f"storage: {scheme}://... is not known; give a path, or a URL that starts with sqlite:///, postgresql://, "
+        "mysql://, mariadb:// or inloop://."
+    )

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from ..events import Event, from_json_lines, to_json
 from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
@@ -190,6 +191,19 @@ def serve(storage: Storage, host: str = "127.0.0.1", port: int = 0, authkey: byt
     return Server(storage, host, port, authkey)
 
 
+def read_key(path: str | os.PathLike[str]) -> bytes:
+    """Return the key in a file, without the white space around it.
+
+    Raises:
+        ValueError: If it has less than 8 bytes.
+    """
+    with open(path, "rb") as file:
+        key = file.read(4096).strip()
+    if len(key) < 8:
+        raise ValueError(f"{os.fspath(path)} must hold a key of at least 8 bytes, got {len(key)}.")
+    return key
+
+
 class ClientStorage(Storage):
     """The storage that a `Server` of another process serves.
 
@@ -209,6 +223,19 @@ class ClientStorage(Storage):
         self.authkey = authkey
         self.patience = patience
         self._link = _Link()
+
+    @classmethod
+    def from_url(cls, url: str) -> ClientStorage:
+        """Return the storage of ``inloop://host:port?authkey-file=path``; the file holds the key.
+
+        Raises:
+            ValueError: If the URL has another form.
+        """
+        parts = urlsplit(url)
+        files = parse_qs(parts.query).get("authkey-file", [])
+        if not parts.hostname or not parts.port or len(files) != 1:
+            raise ValueError(f"storage must be inloop://host:port?authkey-file=path, got {url!r}.")
+        return cls((parts.hostname, parts.port), read_key(files[0]))
 
     def create(self, study: str, events: Sequence[Event]) -> None:
         check_name(study)
