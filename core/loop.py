@@ -8,10 +8,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
-from . import parallel
 from .record import FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .trial import Trial, TrialLost, TrialPruned, as_value
@@ -93,6 +91,8 @@ def run(
 
         try:
             if executor is not None:
+                from . import parallel
+
                 width = parallel.width(executor, n_jobs)
                 parallel.run(study, objective, budget, executor, width, catch, after)
             elif n_jobs == 1:
@@ -158,6 +158,8 @@ def _warn_unused(record: FrozenTrial) -> None:
 
 
 def _in_threads(work: Callable[[], None], threads: int, budget: Budget) -> None:
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
     with ThreadPoolExecutor(threads, thread_name_prefix="inloop") as pool:
         futures = [pool.submit(work) for _ in range(threads)]
         try:

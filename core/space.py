@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -175,6 +174,8 @@ class Space(Mapping[str, Distribution]):
     @cached_property
     def id(self) -> str:
         """A short name made from the content; spaces of equal content share it."""
+        import hashlib  # openssl takes a tenth of the time of `import inloop`
+
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+
+import numpy as np
 
 from ..history import History, Rungs
 from ..record import FrozenTrial
@@ -19,8 +20,7 @@ class _Bracket:
     weights: tuple[int, ...]
 
     def __call__(self, number: int) -> int:
-        digest = hashlib.blake2b(f"{self.seed}:{number}".encode(), digest_size=8).digest()
-        point = int.from_bytes(digest, "big") % sum(self.weights)
+        point = int(np.random.SeedSequence((self.seed, number)).generate_state(1, np.uint64)[0]) % sum(self.weights)
         for bracket, weight in enumerate(self.weights):
             point -= weight
             if point < 0:

@@ -1,17 +1,50 @@
 """Samplers: what to try next."""
 
-from .auto import AutoSampler
-from .gp import GPSampler
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .random import RandomSampler
 from .sampler import Sampler, StudyStopped
-from .tpe import TPESampler
 
-__all__ = ["AutoSampler", "GPSampler", "RandomSampler", "Sampler", "StudyStopped", "TPESampler", "from_name"]
+if TYPE_CHECKING:
+    from .auto import AutoSampler
+    from .gp import GPSampler
+    from .grid import GridSampler
+    from .qmc import QMCSampler
+    from .tpe import TPESampler
 
-_NAMES: dict[str, type[Sampler]] = {"auto": AutoSampler, "gp": GPSampler, "random": RandomSampler, "tpe": TPESampler}
+__all__ = [
+    "AutoSampler",
+    "GPSampler",
+    "GridSampler",
+    "QMCSampler",
+    "RandomSampler",
+    "Sampler",
+    "StudyStopped",
+    "TPESampler",
+    "from_name",
+]
+
+# imported when first used: together they take as long as the rest of inloop
+_LATER = {
+    "AutoSampler": "auto",
+    "GPSampler": "gp",
+    "GridSampler": "grid",
+    "QMCSampler": "qmc",
+    "TPESampler": "tpe",
+}
+_NAMES = {
+    "auto": "AutoSampler",
+    "gp": "GPSampler",
+    "qmc": "QMCSampler",
+    "random": "RandomSampler",
+    "tpe": "TPESampler",
+}
 
 
-def from_name(sampler: "Sampler | str | None") -> Sampler:
+def from_name(sampler: Sampler | str | None) -> Sampler:
     """Return a sampler for an object or a name; None is the default, `AutoSampler`.
 
     Raises:
@@ -22,12 +55,18 @@ def from_name(sampler: "Sampler | str | None") -> Sampler:
         >>> from_name("random")
         RandomSampler()
     """
-    if sampler is None:
-        return AutoSampler()
     if isinstance(sampler, Sampler):
         return sampler
-    if not isinstance(sampler, str):
+    if sampler is not None and not isinstance(sampler, str):
         raise TypeError(f"sampler must be a Sampler, a name or None, got {sampler!r}.")
-    if sampler not in _NAMES:
-        raise ValueError(f"No sampler named {sampler!r}; there are {sorted(_NAMES)}.")
-    return _NAMES[sampler]()
+    name = "auto" if sampler is None else sampler
+    if name not in _NAMES:
+        raise ValueError(f"No sampler named {name!r}; there are {sorted(_NAMES)}.")
+    made: Sampler = RandomSampler() if name == "random" else __getattr__(_NAMES[name])()
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
