@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, MemoryStorage, Space, TrialState
 from inloop.history import History
-from inloop.samplers import AutoSampler, GPSampler, RandomSampler, Sampler, TPESampler
+from inloop.samplers import AutoSampler, GPSampler, GridSampler, QMCSampler, RandomSampler, Sampler, TPESampler
+from inloop.samplers.grid import Shuffle
 from scipy import stats
 
 
@@ -24,7 +25,9 @@ class Row:
 ROWS = {
     "auto": Row(AutoSampler(deterministic=False)),
     "gp": Row(GPSampler()),
+    "halton": Row(QMCSampler("halton"), learns=False, repeats=True),
     "random": Row(RandomSampler(), learns=False, repeats=True),
+    "sobol": Row(QMCSampler(), learns=False, repeats=True),
     "tpe": Row(TPESampler()),
 }
 
@@ -279,3 +282,199 @@ def test_the_model_beats_random(name):
     ours = [best(ROWS[name].sampler, s) for s in range(8)]
     random = [best(RandomSampler(), s) for s in range(8)]
     assert np.median(ours) < 0.5 * np.median(random)
+
+
+# TPE
+
+
+def test_tpe_learns_in_each_of_two_spaces_of_one_study():
+    """Trials of another space, however good, do not crowd out those of the space that is asked for."""
+    study = inloop.create_study(sampler=TPESampler(), pruner="nop", seed=0)
+    for i in range(120):
+        name, offset = ("a", -100.0) if i % 2 else ("b", 0.0)
+        trial = study.ask({name: Float(0, 1)})
+        study.tell(trial, offset + abs(trial.params[name] - 0.7))
+    late = [t.params["b"] for t in study.trials[60:] if "b" in t.params]
+    assert np.median(np.abs(np.array(late) - 0.7)) < 0.1
+
+
+def test_tpe_avoids_where_trials_failed():
+    study = inloop.create_study(sampler=TPESampler(), pruner="nop", seed=0, space={"x": Float(0, 1)})
+    for _ in range(30):
+        trial = study.ask()
+        study.tell(trial, state="failed" if trial.params["x"] < 0.7 else None, value=1.0)
+    assert sum(t.params["x"] >= 0.7 for t in study.trials[12:]) > 9
+
+
+def test_tpe_uses_pruned_trials():
+    """With pruned trials alone, those that came farthest with the best last report are the good ones."""
+    study = inloop.create_study(sampler=TPESampler(), pruner="nop", seed=0, space={"x": Float(0, 1)})
+    for _ in range(40):
+        trial = study.ask()
+        trial.report(abs(trial.params["x"] - 0.2), 1)
+        study.tell(trial, state="pruned")
+    assert np.median([abs(t.params["x"] - 0.2) for t in study.trials[25:]]) < 0.1
+
+
+@pytest.mark.parametrize("bad", [{"gamma": 0}, {"gamma": 1.5}, {"n_ei_candidates": 0}, {"n_startup_trials": 0}])
+def test_tpe_names_the_setting_that_is_wrong(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TPESampler(**bad)
+
+
+# The grid
+
+GRIDS = {
+    "lists": (6, {"a": [1, 2, 3], "b": ["x", None]}),
+    "ranges": (45, Space({"i": Int(0, 8, step=2), "k": Int(1, 3, log=True), "x": Float(0, 1, step=0.5)})),
+    "conditional": (28, FINITE["conditional"][1]),
+    "nested": (
+        1 + 1 + 2 * 2,
+        Space(
+            {"m": ["a", "b"], "n": Int(1, 3), "o": Int(1, 2), "p": Int(1, 1)},
+            when={"n": {"m": ["b"]}, "o": {"n": [2, 3]}},
+        ),
+    ),
+    "a single point": (1, {"a": [0]}),
+}
+grids = pytest.mark.parametrize(("size", "grid"), GRIDS.values(), ids=GRIDS)
+
+
+def a_grid_study(grid, storage=None, seed=0, study_name="s"):
+    sampler = GridSampler(grid)
+    return inloop.create_study(
+        sampler=sampler, pruner="nop", space=sampler.space, seed=seed, storage=storage, study_name=study_name
+    )
+
+
+@grids
+def test_a_grid_is_tried_once_in_an_order_of_its_own(size, grid):
+    orders = []
+    for seed in (0, 1):
+        study = a_grid_study(grid, seed=seed)
+        study.optimize(measure_trial)
+        orders.append([repr(t.params) for t in study.trials])
+        assert len(orders[-1]) == len(set(orders[-1])) == size
+    assert set(orders[0]) == set(orders[1])
+    assert size < 10 or orders[0] != orders[1]
+
+
+def measure_trial(trial):
+    return measure(trial.params)
+
+
+@grids
+def test_running_and_failed_points_of_a_grid_are_not_tried_again_lost_ones_are(size, grid):
+    study = a_grid_study(grid)
+    trials = study.ask_batch(size)
+    assert len({repr(t.params) for t in trials}) == size
+    with pytest.raises(inloop.StudyStopped, match="exhausted"):
+        study.ask()
+    lose(study, trials[0])
+    again = study.ask()
+    assert again.params == trials[0].params
+    for trial in [*trials[1:], again]:
+        study.tell(trial, state="failed")
+    with pytest.raises(inloop.StudyStopped, match="exhausted"):
+        study.ask()
+
+
+def test_a_grid_goes_on_where_another_study_object_left_it():
+    size, grid = GRIDS["ranges"]
+    storage = MemoryStorage()
+    first = a_grid_study(grid, storage)
+    fill(first, 20)
+    second = inloop.load_study("s", storage, sampler=GridSampler(grid))
+    second.optimize(measure_trial)
+    assert len({repr(t.params) for t in second.trials}) == len(second.trials) == size
+
+
+def test_workers_that_race_through_a_grid_take_different_points():
+    storage = MemoryStorage()
+    grid = {"a": list(range(40))}
+    ours, theirs = a_grid_study(grid, storage), inloop.load_study("s", storage, sampler=GridSampler(grid))
+    stale = [s._stream for s in (ours, theirs)]  # both know the same history
+    points = [s.sampler.ask(s.sampler.space, s.history, n, stale[0](n))["a"] for n, s in enumerate((ours, theirs))]
+    assert points[0] != points[1]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_an_objective_may_pass_by_some_of_a_grid(n_jobs):
+    """Points that differ only in what the objective did not ask for are one."""
+
+    def objective(trial):
+        return 0.0 if trial.suggest_categorical("m", ["a", "b"]) == "a" else trial.suggest_int("d", 1, 9)
+
+    study = inloop.create_study(sampler=GridSampler({"m": ["a", "b"], "d": Int(1, 5)}), pruner="nop", seed=3)
+    study.optimize(objective, n_jobs=n_jobs)
+    seen = [tuple(t.params.values()) for t in study.trials]
+    assert set(seen) == {("a",), *(("b", d) for d in range(1, 6))}
+    assert len(seen) <= 6 + (n_jobs - 1)  # two that run at once may both turn out to pass by the same
+
+
+def test_a_grid_within_a_larger_space():
+    space = Space({"a": Int(0, 10), "b": Float(0, 1)})
+    study = inloop.create_study(sampler=GridSampler({"a": [2, 4, 8]}), pruner="nop", space=space, seed=0)
+    study.optimize(measure_trial)
+    assert sorted(t.params["a"] for t in study.trials) == [2, 4, 8]
+    assert len({t.params["b"] for t in study.trials}) == 3
+    for grid, match in (({"c": [1]}, "'c'"), ({"a": [11]}, "a=11")):
+        with pytest.raises(ValueError, match=match):
+            inloop.create_study(sampler=GridSampler(grid), pruner="nop", space=space).ask()
+
+
+def test_points_off_the_grid_do_not_count():
+    study = inloop.create_study(sampler=GridSampler({"a": [1, 2]}), pruner="nop", space={"a": Int(0, 10)}, seed=0)
+    study.add_trial({"a": 7}, 1.0)
+    study.enqueue_trial({"a": 9})
+    study.optimize(measure_trial)
+    assert sorted(t.params["a"] for t in study.trials) == [1, 2, 7, 9]
+
+
+def test_a_grid_too_large_to_list():
+    study = a_grid_study({f"p{i}": list(range(10)) for i in range(100)})
+    assert len({repr(p) for p in fill(study, 50)}) == 50
+
+
+def test_a_grid_of_a_continuum_is_refused():
+    with pytest.raises(ValueError, match="x = Float"):
+        GridSampler({"x": Float(0, 1)})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 17, 256, 1000])
+def test_shuffle_is_a_permutation_and_its_inverse(size):
+    order = Shuffle(size, seed=5)
+    assert sorted(order.index(p) for p in range(size)) == list(range(size))
+    assert [order.place(order.index(p)) for p in range(size)] == list(range(size))
+
+
+# Quasi-random sequences
+
+
+@pytest.mark.parametrize("qmc_type", ["sobol", "halton"])
+@pytest.mark.parametrize("scramble", [True, False])
+def test_a_sequence_may_be_read_in_any_order(qmc_type, scramble):
+    space = Space({f"x{i}": Float(0, 1) for i in range(5)})
+    sampler = QMCSampler(qmc_type, scramble)
+    study = inloop.create_study(sampler=sampler, pruner="nop", space=space, seed=4)
+    in_order = fill(study, 200)
+    rng = np.random.default_rng(0)
+    for number in (150, 3, 3, 64, 63, 199, 0):
+        assert sampler.ask(space, study.history, number, rng) == in_order[number]
+
+
+@pytest.mark.parametrize("qmc_type", ["sobol", "halton"])
+def test_a_sequence_fills_the_space_evenly(qmc_type):
+    study = inloop.create_study(sampler=QMCSampler(qmc_type), pruner="nop", space=SPACES["floats"], seed=0)
+    points = np.array([[p["x"], math.log(p["z"])] for p in fill(study, 128)])
+    scaled = (points - [-5, math.log(1e-6)]) / [10, math.log(1e9)]
+    assert stats.qmc.discrepancy(scaled) < 0.3 * stats.qmc.discrepancy(np.random.default_rng(0).random((128, 2)))
+
+
+def test_sobol_has_a_limit_and_halton_is_the_way_out():
+    space = Space({f"x{i}": Float(0, 1) for i in range(21202)})
+    study = inloop.create_study(sampler=QMCSampler(), pruner="nop", space=space, seed=0)
+    with pytest.raises(ValueError, match="halton"):
+        study.ask()
+    with pytest.raises(ValueError, match="'sobol', 'halton'"):
+        QMCSampler("latin")

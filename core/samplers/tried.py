@@ -40,9 +40,10 @@ class Tried:
         running = self._keys_of(np.array([i for i in self._history.running if i != asking], np.int64))
         active = self._space.active_mask(points) if self._space.when else np.ones(points.shape, bool)
         endless = (active & self._endless).any(1)
-        for i, point in enumerate(points):
-            if endless[i] or ((key := keys(points[i : i + 1])[0]) not in self._keys and key not in running):
-                return np.asarray(point)
+        for part in (slice(0, 1), slice(1, None)):  # mostly the first one will do
+            for point, free, key in zip(points[part], endless[part], keys(points[part]), strict=True):
+                if free or (key not in self._keys and key not in running):
+                    return np.asarray(point)
         return None
 
     def _update(self) -> None:
