@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from inloop import Trial, TrialPruned
+from inloop import Trial, TrialPruned, TrialState
 
+_T = TypeVar("_T")
 _DIRECTIONS = {"min": "minimize", "max": "maximize"}
 
 
@@ -70,8 +71,9 @@ class Hook:
         self._fit = Fit(self.trial.open_stream(step), threading.get_ident())
 
     def _refuse_pruned(self) -> None:
-        if self.trial.pruned:
-            raise TrialPruned(f"trial {self.trial.number} is pruned; it is not trained any further.")
+        known = self.trial.study.history.trials[self.trial.number]  # up to date, where other processes report too
+        if known.pruned or known.state is TrialState.PRUNED:
+            raise TrialPruned(f"trial {known.number} is pruned; it is not trained any further.")
 
     def _see(self, value: float, step: int, last: bool = False) -> bool:
         """Take the metric at ``step``; return whether training should stop.
@@ -126,10 +128,25 @@ class Hook:
                 f"with direction={_DIRECTIONS[mode]!r}."
             )
 
-    def _missing(self, what: str, there: Iterable[str]) -> ValueError:
+    def _set(self, there: Mapping[str, Mapping[str, _T]], asked: str | None, default: str | None) -> Mapping[str, _T]:
+        """Return the metrics of an evaluation set.
+
+        Args:
+            there: All sets and their metrics.
+            asked: The name that was given.
+            default: Else this one, None where only training data is evaluated.
+        """
+        name = default if asked is None else asked
+        if name is None:
+            raise self._missing("only training data is evaluated, and to prune by it say data=", there)
+        if name not in there:
+            raise self._missing(f"no evaluation set is named {name!r}", there)
+        return there[name]
+
+    def _missing(self, what: str, there: Mapping[str, Iterable[str]]) -> ValueError:
         """Return the error for something that is not evaluated, listing what is."""
-        names = list(there)
-        return ValueError(f"{type(self).__name__}: {what}; there is {', '.join(map(repr, names)) or 'nothing'}.")
+        sets = "; ".join(f"{data}: {', '.join(metrics)}" for data, metrics in there.items())
+        return ValueError(f"{type(self).__name__}: {what}. What is evaluated: {sets}.")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{k: v for k, v in vars(self).items() if k[0] != "_"}, "_fit": None}

@@ -103,19 +103,17 @@ class LightGBMPruningCallback(Hook):
                 "fit eval_X=X_valid, eval_y=y_valid, and a metric."
             )
         training = env.model._train_data_name if isinstance(env.model, Booster) else "train"
-        names = [_names(e) for e in entries]
-        there = dict.fromkeys(f"{data}: {metric}" for data, metric in names)
-        data = self.data or next((d for d, _ in names if d != training), None)
-        if data is None:
-            raise self._missing("only training data is evaluated, and to prune by it say data=", there)
-        places = {metric: i for i, (d, metric) in reversed(list(enumerate(names))) if d == data}
-        if not places:
-            raise self._missing(f"no evaluation set is named {data!r}", there)
-        metric = next(reversed(places)) if self.metric is None else _reported_as(self.metric, data, places)
-        if metric not in places:
-            raise self._missing(f"no metric of {data!r} is named {metric!r}", there)
-        self._check_direction(metric, "max" if entries[places[metric]][3] else "min")
-        return places[metric]
+        there: dict[str, dict[str, int]] = {}
+        for i, entry in enumerate(entries):
+            data, name = _names(entry)
+            there.setdefault(data, {}).setdefault(name, i)
+        default = next((d for d in there if d != training), None)
+        metrics = self._set(there, self.data, default)
+        name = next(iter(metrics)) if self.metric is None else _reported_as(self.metric, metrics)
+        if name not in metrics:
+            raise self._missing(f"no metric is named {name!r}", there)
+        self._check_direction(name, "max" if entries[metrics[name]][3] else "min")
+        return metrics[name]
 
 
 def _names(entry: Any) -> tuple[str, str]:
@@ -126,12 +124,12 @@ def _names(entry: Any) -> tuple[str, str]:
     return data, metric
 
 
-def _reported_as(metric: str, data: str, there: Mapping[str, int]) -> str:
+def _reported_as(metric: str, there: Mapping[str, int]) -> str:
     """Return the name under which LightGBM reports a metric that was asked for as ``metric``.
 
     Aliases are resolved, and so are the keys of the result of ``cv``, "valid auc-mean".
     """
     if metric in there:
         return metric
-    base, at, rank = metric.removesuffix("-mean").removeprefix(f"{data} ").partition("@")
+    base, at, rank = metric.removesuffix("-mean").rpartition(" ")[2].partition("@")
     return _NAMES.get(base, base) + at + rank

@@ -111,17 +111,12 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
                 f"{type(self).__name__}: nothing is evaluated; give xgboost.train evals=[(dvalid, 'valid')] or "
                 "fit eval_set=[(X_valid, y_valid)], and a metric."
             )
-        there = [f"{data}: {', '.join(metrics)}" for data, metrics in log.items()]
-        data = self.data or next((d for d in reversed(log) if not d.startswith("train")), None)
-        if data is None:
-            raise self._missing("only training data is evaluated, and to prune by it say data=", there)
-        if data not in log:
-            raise self._missing(f"no evaluation set is named {data!r}", there)
-        metric = self.metric or next(reversed(log[data]))
-        if metric not in log[data]:
-            raise self._missing(f"no metric of {data!r} is named {metric!r}", there)
-        self._check_direction(metric, direction(metric))
-        return log[data][metric]
+        metrics = self._set(log, self.data, next((d for d in reversed(log) if not d.startswith("train")), None))
+        name = list(metrics)[-1] if self.metric is None else self.metric
+        if name not in metrics:
+            raise self._missing(f"no metric is named {name!r}", log)
+        self._check_direction(name, direction(name))
+        return metrics[name]
 
     def _on_leader(self, do: Callable[[], float | None]) -> float | None:
         """Return what ``do()`` returns on rank 0, on every rank; where it raises, all raise."""
