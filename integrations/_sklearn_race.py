@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from inloop import Study, StudyStopped, Trial
-from inloop.events import Event
-from inloop.history import History
+from inloop import FrozenTrial, Study, StudyStopped, Trial, TrialState
 from inloop.pruners import NopPruner, WilcoxonPruner
 
+from ._sklearn_iterations import View, Watch
 from ._sklearn_space import SearchSpace
 
-#: What scikit-learn returns for one fold.
+#: What scikit-learn returns for one fold, with what `run_fold` adds.
 Out: TypeAlias = dict[str, Any]
 
-#: Streams of reports at steps 1, 2, ...: the mean over the folds so far (see `adjusted`), the score of one fold.
+#: Streams of reports. At step = number of folds done: the mean over them (see `adjusted`), the score of the last one.
 MEANS, FOLDS = 0, 1
+#: Stream of the first fold's reports from inside its fit, at step = iteration; one more for each fold.
+ITERATIONS = 2
 
 _MIN_FOLDS = 2  # one fold says more of the fold than of the candidate
 
@@ -28,7 +30,7 @@ class Candidate:
     """One row of ``cv_results_``.
 
     Attributes:
-        index: Row number.
+        index: The how manieth it is.
         params: Parameters of the estimator.
         reference: Fold scores of the candidate that `adjusted` compares with, None: not yet known.
         outs: Results of the folds that count, in the order of the folds.
@@ -36,6 +38,7 @@ class Candidate:
         issued: Folds that were given out to run.
         ahead: Results of folds that wait for an earlier one.
         pruned: Whether the folds that are left will not count.
+        stopped: Result of the fold in which it was pruned, None if it was pruned between folds or not at all.
     """
 
     index: int
@@ -47,6 +50,12 @@ class Candidate:
     issued: set[int] = field(default_factory=set)
     ahead: dict[int, Out] = field(default_factory=dict)
     pruned: bool = False
+    stopped: Out | None = None
+
+    @property
+    def run(self) -> list[Out]:
+        """Results of the folds that were run, the stopped one included."""
+        return self.outs if self.stopped is None else [*self.outs, self.stopped]
 
 
 class Race:
@@ -61,11 +70,21 @@ class Race:
         n_iter: Number of candidates.
         n_splits: Number of folds.
         size: Candidates in flight.
-        value: Takes the result of a fold, returns its value of the objective.
+        value: Takes the scores of a fold, returns its value of the objective.
+        iterations: Whether folds report from inside their fits.
+        told: Called with each trial that has ended.
     """
 
     def __init__(
-        self, study: Study, space: SearchSpace, n_iter: int, n_splits: int, size: int, value: Callable[[Out], float]
+        self,
+        study: Study,
+        space: SearchSpace,
+        n_iter: int,
+        n_splits: int,
+        size: int,
+        value: Callable[[Any], float],
+        iterations: bool = False,
+        told: Callable[[FrozenTrial], None] = lambda trial: None,
     ) -> None:
         self.candidates: list[Candidate] = []
         self.study = study
@@ -74,10 +93,17 @@ class Race:
         self._n_splits = n_splits
         self._size = size
         self._value = value
+        self._iterations = iterations
+        self._call = told
         self._told = 0
         self._reference: list[float] | None = None
         self._judge = None if isinstance(study.pruner, NopPruner) else Judge(study, size)
         self._fill()
+
+    @property
+    def n_complete(self) -> int:
+        """Number of candidates that ran all of their folds."""
+        return sum(len(c.outs) == self._n_splits for c in self.candidates)
 
     def ready(self, workers: int) -> list[tuple[Candidate, int]]:
         """Return the folds to run next: all that are needed for sure, then as many as keep ``workers`` busy.
@@ -97,17 +123,33 @@ class Race:
             candidate.issued.add(fold)
         return tasks
 
+    def watch(self, candidate: Candidate, fold: int, workers: int) -> Watch | None:
+        """Return who takes the reports from inside the fit of one fold, None if there are to be none."""
+        if self._judge is None or not self._iterations:
+            return None
+        return self._judge.watch(candidate, fold, alone=workers == 1)
+
     def take(self, candidate: Candidate, fold: int, out: Out) -> None:
         """Take in the result of one fold."""
         candidate.ahead[fold] = out
         while not self._ended(candidate) and (n := len(candidate.outs)) in candidate.ahead:
-            candidate.outs.append(candidate.ahead.pop(n))
-            candidate.scores.append(self._value(candidate.outs[n]))
-            candidate.pruned = self._judged(candidate) and self._judge is not None and self._judge.prunes(candidate)
+            self._count(candidate, candidate.ahead.pop(n))
         while self._told < len(self.candidates) and self._ended(self.candidates[self._told]):
             self._tell(self.candidates[self._told])
             self._told += 1
             self._fill()  # at once: it is to know of this candidate and of no later one
+
+    def close(self) -> None:
+        """End the search: candidates whose folds have not all been run are dropped and count as failed."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an interrupt may have come between the reports of one
+            for candidate in self.candidates[self._told :]:
+                if self._ended(candidate) and candidate.trial.state is TrialState.RUNNING:
+                    self._tell(candidate)
+        self._told = len(self.candidates)
+        self.candidates = [c for c in self.candidates if self._ended(c)]
+        for number in list(self.study.history.running):
+            self.study.tell(number, state="failed")
 
     def _fill(self) -> None:
         while len(self.candidates) < min(self._n_iter, self._told + self._size):
@@ -125,27 +167,37 @@ class Race:
     def _ended(self, candidate: Candidate) -> bool:
         return candidate.pruned or len(candidate.outs) == self._n_splits
 
-    def _judged(self, candidate: Candidate) -> bool:
-        """Say whether the pruner is asked after the folds that count so far."""
-        return candidate.reference is not None and _MIN_FOLDS <= len(candidate.outs) < self._n_splits
-
     def _sure(self, candidate: Candidate) -> int:
         """Return how many folds will count whatever the pruner says."""
         if self._judge is None or candidate.reference is None:
             return self._n_splits
-        return min(max(len(candidate.outs) + 1, _MIN_FOLDS), self._n_splits)
+        return min(max(len(candidate.outs) + 1, 0 if self._iterations else _MIN_FOLDS), self._n_splits)
+
+    def _count(self, candidate: Candidate, out: Out) -> None:
+        if out["stopped"]:
+            candidate.pruned, candidate.stopped = True, out
+            return
+        candidate.outs.append(out)
+        candidate.scores.append(self._value(out["test_scores"]))
+        if self._judge is not None and _MIN_FOLDS <= len(candidate.outs) < self._n_splits:
+            candidate.pruned = candidate.reference is not None and self._judge.prunes(candidate)
 
     def _tell(self, candidate: Candidate) -> None:
         trial, scores = candidate.trial, candidate.scores
-        for n in range(1, len(scores) + 1):
-            trial.report(scores[n - 1], step=n, stream=FOLDS)
-            trial.report(adjusted(scores[:n], self._reference, self._n_splits), step=n, stream=MEANS)
+        for fold, out in enumerate(candidate.run):
+            for step, value in out["curve"]:
+                trial.report(value, step, stream=ITERATIONS + fold)
+            if fold < len(scores):
+                mean = adjusted(scores[: fold + 1], self._reference, self._n_splits)
+                trial.report(scores[fold], step=fold + 1, stream=FOLDS)
+                trial.report(mean, step=fold + 1, stream=MEANS)
         if candidate.pruned:
-            self.study.tell(trial, state="pruned")
+            self._call(self.study.tell(trial, state="pruned"))
             return
-        self.study.tell(trial, sum(scores) / len(scores))
+        record = self.study.tell(trial, sum(scores) / len(scores))
         if self._reference is None and all(map(math.isfinite, scores)):
             self._reference = scores
+        self._call(record)
 
 
 class Judge:
@@ -161,30 +213,42 @@ class Judge:
         self._study = study
         # a test of paired scores needs the scores themselves
         self._stream = FOLDS if isinstance(study.pruner, WilcoxonPruner) else MEANS
-        self._views = [(History(), [0]) for _ in range(size)]
+        self._views = [View() for _ in range(size)]
 
     def open(self, candidate: Candidate) -> None:
         """Bring the candidate's view up to date; it has just been proposed."""
-        history, read = self._views[candidate.index % len(self._views)]
-        if not read[0] and self._study.space is not None:
-            history.provide(self._study.space)
-        events = self._study._log.storage.read(self._study.study_name, read[0])
-        history.apply(events)
-        read[0] += len(events)
+        view, study = self._view(candidate), self._study
+        if not view.read and study.space is not None:
+            view.history.provide(study.space)
+        view.update(study._log.storage.read(study.study_name, view.read))
+
+    def watch(self, candidate: Candidate, fold: int, alone: bool) -> Watch:
+        """Return who judges one fold from inside its fit.
+
+        Args:
+            candidate: Of which candidate.
+            fold: Which fold.
+            alone: Whether no other fold runs at the same time. Else its reports must not be seen by others,
+                as it may come to nothing if an earlier fold is stopped.
+        """
+        view = self._view(candidate) if alone else self._view(candidate).fork()
+        return Watch(self._study.pruner, view, candidate.trial.number, ITERATIONS + fold)
 
     def prunes(self, candidate: Candidate) -> bool:
         """Say whether the candidate ends after the folds that it has."""
-        history, _ = self._views[candidate.index % len(self._views)]
-        record = history.trials[candidate.trial.number]
-        before = len(record.curves[self._stream]) if record.curves else 0
+        view, number = self._view(candidate), candidate.trial.number
         assert candidate.reference is not None
+        curve = view.history.trials[number].curves.get(self._stream)
+        before = len(curve) if curve is not None else 0
         for n in range(before + 1, len(candidate.scores) + 1):
             mean = adjusted(candidate.scores[:n], candidate.reference, len(candidate.reference))
-            # the study's log will hold the same reports; of two the first counts
-            for report in ((FOLDS, n, candidate.scores[n - 1]), (MEANS, n, mean)):
-                history.apply([Event("judge", history.events, "report", record.number, report)])
+            view.report(number, FOLDS, n, candidate.scores[n - 1])
+            view.report(number, MEANS, n, mean)
         since = before if before >= _MIN_FOLDS else 0
-        return self._study.pruner.prune(history, record, self._stream, since)
+        return self._study.pruner.prune(view.history, view.history.trials[number], self._stream, since)
+
+    def _view(self, candidate: Candidate) -> View:
+        return self._views[candidate.index % len(self._views)]
 
 
 def adjusted(scores: list[float], reference: list[float] | None, n_splits: int) -> float:

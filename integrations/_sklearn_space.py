@@ -68,6 +68,20 @@ class SearchSpace:
         """Return the estimator's parameters at a point of the space."""
         return {self._names.get(c, c): v for c, v in point.items() if c != WHICH}
 
+    def point(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the point of the space that has these parameters of the estimator.
+
+        Raises:
+            ValueError: If they are no part of any dict that was given.
+        """
+        if WHICH not in self.space:
+            return self.space.check(params, "initial_params")
+        for which in range(self.space[WHICH].levels or 0):
+            columns = {self._names[c]: c for c in self.space if c != WHICH and self._in(c, which)}
+            if all(n in columns and self.space[columns[n]].contains(v) for n, v in params.items()):
+                return {WHICH: which, **{columns[n]: v for n, v in params.items()}}
+        raise ValueError(f"initial_params: {dict(params)!r} lies in none of the dicts of the space {self.space!r}.")
+
     def key(self, point: Mapping[str, Any]) -> Hashable:
         """Return what two points have in common if and only if they set the estimator to the same values."""
         return frozenset((n, _token(v)) for n, v in self.params(point).items())
@@ -86,6 +100,9 @@ class SearchSpace:
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield every point of a finite space."""
         return self._grow({}, self.space.names)
+
+    def _in(self, column: str, which: int) -> bool:
+        return column not in self.space.when or which in self.space.when[column][WHICH]
 
     def _grow(self, point: dict[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
         if not names:

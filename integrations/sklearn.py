@@ -1,35 +1,33 @@
-"""`BayesSearchCV`: scikit-learn's search with proposals from a sampler, and candidates pruned between folds."""
+"""`BayesSearchCV`: scikit-learn's search with proposals from a sampler, and candidates pruned early."""
 
 from __future__ import annotations
 
+import math
 import numbers
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from inspect import signature
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import joblib
 import numpy as np
-from inloop import Study, create_study, pruners, samplers
-from numpy.typing import NDArray
+from inloop import FrozenTrial, Study, create_study, pruners, samplers
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.model_selection._validation import (
-    _fit_and_score,
-    _insert_error_scores,
-    _warn_or_raise_about_fit_failures,
-)
+from sklearn.model_selection._validation import _insert_error_scores, _warn_or_raise_about_fit_failures
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params
 
-from ._sklearn_race import Candidate, Out, Race
+from ._sklearn_hooks import Hooks, Progress
+from ._sklearn_iterations import family_of, last_step, run_fold
+from ._sklearn_race import Race
 from ._sklearn_space import Distinct, SearchSpace
+from ._sklearn_table import complete_rows, results
 
 __all__ = ["BayesSearchCV"]
 
@@ -38,14 +36,22 @@ class BayesSearchCV(BaseSearchCV):
     """Search for an estimator's best parameters by cross-validation; a drop-in for ``RandomizedSearchCV``.
 
     Each candidate is proposed by a sampler from the scores of those before it. With a pruner, a candidate that
-    falls behind after some of its folds is given up, and the folds that are left are not run.
+    falls behind is given up, and what is left of its folds is not run.
 
-    Pruning. After each fold but the last, and not before the second, the pruner is asked about the candidate.
-    It sees step = number of folds done (1, 2, ...) and value = the mean of the fold scores so far, corrected by
-    how the same folds turned out for the first candidate, so that an easy or hard fold helps nobody
-    (`WilcoxonPruner` sees the fold scores themselves). Nothing is pruned before one candidate is complete. A pruned
-    candidate keeps its row of ``cv_results_``: NaN in the splits that were not run and in their mean, a rank
-    behind all complete rows; it never becomes the best.
+    Pruning between folds (``resource="folds"``, any estimator). After each fold but the last, and not before the
+    second, the pruner is asked about the candidate. It sees step = number of folds done (1, 2, ...) and value = the
+    mean of the fold scores so far, corrected by how the same folds turned out for the first candidate, so that an
+    easy or hard fold helps nobody (`WilcoxonPruner` sees the fold scores themselves).
+
+    Pruning inside fits (``resource="iterations"``). The pruner is also asked while a fold is being fitted, after 3, 5,
+    9, 16, 27, ... boosting rounds or trees. It sees the search's own score on the fold's test rows, compared with
+    the same fold and step of other candidates. For XGBoost and LightGBM, and for scikit-learn's gradient boosting,
+    histogram gradient boosting, random forests and extra trees (after 3, 9, 27, ...); also as the last step of a
+    ``Pipeline``. A fit that is not pruned gives the same model as it would without. Estimators that stop early by
+    themselves (``early_stopping``, ``n_iter_no_change``) and all others are pruned between folds only.
+
+    Nothing is pruned before one candidate is complete. A pruned candidate keeps its row of ``cv_results_``: NaN in the
+    splits that were not run to the end and in their mean, a rank behind all complete rows; it never becomes the best.
 
     Reproducibility. With the same ``random_state`` and ``batch_size`` the result does not depend on ``n_jobs``
     or the joblib backend: candidate k is proposed, and pruned, by exactly the results of the candidates up to
@@ -57,25 +63,41 @@ class BayesSearchCV(BaseSearchCV):
             each candidate), or an `inloop.Space`. Values are `inloop.Float`, `Int` and `Categorical`; scipy.stats
             frozen distributions; lists and arrays (always choices: of any objects); ``(low, high)`` or
             ``(low, high, "log-uniform")`` tuples of numbers (ranges, as in scikit-optimize; a list ``[low, high]``
-            is two choices); any other tuple (choices); objects with ``rvs``.
+            is two choices); any other tuple (choices); objects with ``rvs``; distributions of scikit-optimize and
+            Optuna.
         n_iter: Number of candidates. A finite space never repeats one; if it has fewer, all are tried and a
             warning says so.
-        scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score: As in
-            ``RandomizedSearchCV``, but a callable ``refit`` is shown the complete rows only. With several metrics the
-            one named by ``refit`` is searched for, else the first.
+        scoring, n_jobs, refit, cv, pre_dispatch, error_score, return_train_score: As in
+            ``RandomizedSearchCV``, but a callable ``refit`` is shown the complete rows only.
+        verbose: 1 shows a line of progress (with tqdm installed); more as in ``RandomizedSearchCV``.
         random_state: Seeds the proposals.
-        sampler: An `inloop.samplers.Sampler` or its name; None is the default one.
+        sampler: An `inloop.samplers.Sampler` or its name (``"gp"``, ``"tpe"``, ``"random"``); None is the default one.
         pruner: An `inloop.pruners.Pruner` or its name (``"median"``, ``"halving"``, ``"hyperband"``); None prunes
-            nothing. ``"halving"`` and ``"hyperband"`` have their first rung after two folds here.
+            nothing. With ``resource="folds"``, ``"halving"`` and ``"hyperband"`` have their first rung after two folds.
+        resource: ``"folds"`` or ``"iterations"``: where candidates are pruned.
         batch_size: Number of candidates in flight; ``"auto"`` is ``ceil(n_jobs / number of folds)``.
+        timeout: Seconds after which no more folds are started; at least one candidate is completed.
+        stopping: A function of (study, trial), or a list of them, called after each candidate; ``study.stop()`` in
+            it ends the search.
+        initial_params: List of dicts of parameters to try first; parameters that a dict leaves out are proposed.
+        objective: The metric to search for where ``scoring`` gives several; None: the one named by ``refit``, else
+            the first.
+        callbacks: A function of (search, trial), or a list of them, called after each candidate;
+            ``search.study_`` is the study so far.
+        search_spaces: scikit-optimize's name for ``param_distributions``; give one of the two.
 
     Attributes:
         cv_results_: As in ``RandomizedSearchCV``, and ``status`` ("complete", "pruned", or "failed" where
-            the mean is NaN), ``n_splits_run``, ``partial_mean_test_<metric>`` (over the splits that were run).
-        study_: The `inloop.Study` of the search; trial number = row of ``cv_results_``.
+            the mean is NaN), ``n_splits_run`` (to the end), ``n_iterations_run`` (only with
+            ``resource="iterations"``), ``partial_mean_test_<metric>`` (over the splits that were run or begun).
+        study_: The `inloop.Study` of the search, with one trial for each row.
         n_pruned_: Number of pruned candidates.
         best_estimator_, best_score_, best_params_, best_index_: As in ``RandomizedSearchCV``, and so are ``scorer_``,
             ``n_splits_``, ``refit_time_``, ``multimetric_``, ``classes_``, ``n_features_in_``, ``feature_names_in_``.
+
+    Ctrl-C ends the search as ``timeout`` does: what is done is kept, with a warning, and the best candidate is fitted
+    on all of the data if ``refit`` says so; only before the first complete candidate is the interrupt raised.
+    Candidates that have not run all of their folds by then are no rows, and count as failed in ``study_``.
 
     Example:
         >>> from scipy.stats import loguniform
@@ -89,18 +111,25 @@ class BayesSearchCV(BaseSearchCV):
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         **BaseSearchCV._parameter_constraints,
-        "param_distributions": [Mapping, list],
+        "param_distributions": [Mapping, list, tuple, None],
+        "search_spaces": [Mapping, list, tuple, None],
         "n_iter": [Interval(numbers.Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "sampler": [str, HasMethods(["ask"]), None],
         "pruner": [str, HasMethods(["prune"]), None],
+        "resource": [StrOptions({"folds", "iterations"})],
         "batch_size": [StrOptions({"auto"}), Interval(numbers.Integral, 1, None, closed="left")],
+        "timeout": [Interval(numbers.Real, 0, None, closed="neither"), None],
+        "stopping": [callable, list, tuple, None],
+        "initial_params": [list, tuple, None],
+        "objective": [str, None],
+        "callbacks": [callable, list, tuple, None],
     }
 
     def __init__(
         self,
         estimator: Any,
-        param_distributions: Any,
+        param_distributions: Any = None,
         *,
         n_iter: int = 50,
         scoring: Any = None,
@@ -114,7 +143,14 @@ class BayesSearchCV(BaseSearchCV):
         return_train_score: bool = False,
         sampler: samplers.Sampler | str | None = None,
         pruner: pruners.Pruner | str | None = None,
+        resource: str = "folds",
         batch_size: int | str = "auto",
+        timeout: float | None = None,
+        stopping: Any = None,
+        initial_params: Sequence[Mapping[str, Any]] | None = None,
+        objective: str | None = None,
+        callbacks: Any = None,
+        search_spaces: Any = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -132,7 +168,14 @@ class BayesSearchCV(BaseSearchCV):
         self.random_state = random_state
         self.sampler = sampler
         self.pruner = pruner
+        self.resource = resource
         self.batch_size = batch_size
+        self.timeout = timeout
+        self.stopping = stopping
+        self.initial_params = initial_params
+        self.objective = objective
+        self.callbacks = callbacks
+        self.search_spaces = search_spaces
 
     @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, **params: Any) -> BayesSearchCV:
@@ -150,11 +193,13 @@ class BayesSearchCV(BaseSearchCV):
         Raises:
             ValueError: If every fit failed.
         """
+        self.__dict__.pop("cv_results_", None)
         scorers, metric = self._get_scorers()
+        self._check_objective(scorers)
         X, y = indexable(X, y)
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
-        hooks = _Hooks(self, X, y, params.get("sample_weight"))
+        hooks = Hooks(self, X, y, params.get("sample_weight"))
         splits = self._splits(X, y, routed.splitter.split)
         estimator = clone(self.estimator)
         fold = {
@@ -169,23 +214,31 @@ class BayesSearchCV(BaseSearchCV):
             "error_score": self.error_score,
             "verbose": self.verbose,
         }
-        race = self._search(estimator, splits, fold, hooks)
-        results = self._results(race.candidates, len(splits))
+        table = self._table(self._search(estimator, splits, fold, hooks), len(splits))
         if self.multimetric_ and callable(self.scoring):
             metric = self.refit
-        self.n_splits_ = len(splits)
-        self.study_ = race.study
-        self.n_pruned_ = sum(c.pruned for c in race.candidates)
-        self._keep_best(results, metric)
+        self._keep_best(table, metric)
         if self.refit:
             # a parameter may itself be an estimator
             self.best_estimator_ = clone(estimator).set_params(**clone(self.best_params_, safe=False))
             with hooks.refit(self.best_estimator_):
                 self._refit(X, y, routed.estimator.fit)
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
-        self.cv_results_ = results
+        self.n_splits_ = len(splits)
+        self.n_pruned_ = int((table["status"] == "pruned").sum())
+        self.cv_results_ = table
         hooks.end()
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "cv_results_")
+
+    def _check_objective(self, scorers: Any) -> None:
+        if self.objective is None or callable(self.scoring):
+            return  # what a function gives is known when it has been called
+        names = list(scorers._scorers) if isinstance(scorers, _MultimetricScorer) else ["score"]
+        if self.objective not in names:
+            raise ValueError(f"objective={self.objective!r} is none of the metrics {names}.")
 
     def _splits(self, X: Any, y: Any, params: Mapping[str, Any]) -> list[tuple[Any, Any]]:
         """Draw the folds once, so that every candidate sees the same ones."""
@@ -201,37 +254,62 @@ class BayesSearchCV(BaseSearchCV):
             raise ValueError("No fits were performed. Was the CV iterator empty? Were there no candidates?")
         return splits
 
-    def _search(self, estimator: Any, splits: list[tuple[Any, Any]], fold: Mapping[str, Any], hooks: _Hooks) -> Race:
+    def _search(self, estimator: Any, splits: list[tuple[Any, Any]], fold: Mapping[str, Any], hooks: Hooks) -> Race:
         """Run the candidates' folds until there are no more."""
-        space = SearchSpace(self.param_distributions)
+        space = SearchSpace(self._given_space())
         n_iter = self._n_candidates(space)
         workers = joblib.effective_n_jobs(self.n_jobs)
         size = -(-workers // len(splits)) if self.batch_size == "auto" else int(self.batch_size)
-        race = Race(self._study(space), space, n_iter, len(splits), size, self._value)
+        self.study_ = self._study(space)
+        n_fits = n_iter * len(splits)
         if self.verbose > 0:
-            print(  # noqa: T201
-                f"Fitting {len(splits)} folds for each of {n_iter} candidates, totalling {n_iter * len(splits)} fits"
-            )
-        hooks.search(n_iter * len(splits))
-        with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:
-            while tasks := race.ready(workers):
-                outs = parallel(
-                    delayed(_fit_and_score)(
-                        clone(estimator),
-                        train=splits[k][0],
-                        test=splits[k][1],
-                        parameters=candidate.params,
-                        split_progress=(k, len(splits)),
-                        candidate_progress=(candidate.index, n_iter),
-                        **fold,
-                        **hooks.fold(candidate.index * len(splits) + k),
+            print(f"Fitting {len(splits)} folds for each of {n_iter} candidates, totalling {n_fits} fits")  # noqa: T201
+        with Progress(n_iter, self.verbose > 0) as progress, hooks.search(n_fits):
+            told = partial(self._told, progress)
+            race = Race(self.study_, space, n_iter, len(splits), size, self._value, self._inside_fits(estimator), told)
+            deadline = math.inf if self.timeout is None else time.monotonic() + self.timeout
+
+            def run(parallel: Parallel) -> None:
+                while time.monotonic() < deadline or not race.n_complete:
+                    tasks = race.ready(workers)
+                    if not tasks:
+                        return
+                    outs = parallel(
+                        delayed(run_fold)(
+                            clone(estimator),
+                            watch=race.watch(candidate, k, workers),
+                            value=partial(_objective, name=self._objective_name()),
+                            train=splits[k][0],
+                            test=splits[k][1],
+                            parameters=candidate.params,
+                            split_progress=(k, len(splits)),
+                            candidate_progress=(candidate.index, n_iter),
+                            **fold,
+                            **hooks.fold(candidate.index * len(splits) + k),
+                        )
+                        for candidate, k in tasks
                     )
-                    for candidate, k in tasks
-                )
-                for (candidate, k), out in zip(tasks, outs, strict=True):
-                    race.take(candidate, k, out)
-        hooks.search_end()
+                    for (candidate, k), out in zip(tasks, outs, strict=True):
+                        race.take(candidate, k, out)
+
+            try:
+                with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:
+                    run(parallel)
+            except KeyboardInterrupt:
+                if not race.n_complete:
+                    raise
+                warnings.warn(f"The search was interrupted; {race.n_complete} candidates are complete.", stacklevel=5)
+            finally:
+                race.close()
         return race
+
+    def _given_space(self) -> Any:
+        if self.param_distributions is not None and self.search_spaces is not None:
+            raise ValueError("Give param_distributions or search_spaces, which mean the same, not both.")
+        given = self.search_spaces if self.param_distributions is None else self.param_distributions
+        if given is None:
+            raise ValueError("Give param_distributions: the parameters to search.")
+        return given
 
     def _n_candidates(self, space: SearchSpace) -> int:
         count = space.count(self.n_iter)
@@ -251,66 +329,66 @@ class BayesSearchCV(BaseSearchCV):
         sampler = samplers.from_name(self.sampler)
         if space.space.size is not None:
             sampler = Distinct(sampler, space)
-        return create_study(
-            direction="maximize", sampler=sampler, pruner=_pruner(self.pruner), seed=int(seed), space=space.space
-        )
+        pruner = _pruner(self.pruner, self.resource)
+        study = create_study("maximize", sampler=sampler, pruner=pruner, seed=int(seed), space=space.space)
+        for params in self.initial_params or ():
+            study.enqueue_trial(space.point(params))
+        return study
 
-    def _value(self, out: Out) -> float:
-        """Return the score of a fold that the search is about."""
-        score = out["test_scores"]
-        if isinstance(score, dict):
-            if callable(self.scoring):
-                self._check_refit_for_multimetric(score)
-            score = score[self.refit if isinstance(self.refit, str) else next(iter(score))]
-        return float(score)
+    def _inside_fits(self, estimator: Any) -> bool:
+        """Say whether folds report from inside their fits."""
+        if self.resource != "iterations" or self.pruner is None:
+            return False
+        last = last_step(estimator)
+        if family_of(last) is None:
+            warnings.warn(
+                f"{type(last).__name__} does not report from inside its fit; it is pruned between folds, "
+                "as with resource='folds'.",
+                UserWarning,
+                stacklevel=5,
+            )
+        return True
 
-    def _results(self, candidates: list[Candidate], n_splits: int) -> dict[str, Any]:
+    def _told(self, progress: Progress, trial: FrozenTrial) -> None:
+        for stop in _list(self.stopping):
+            stop(self.study_, trial)
+        for call in _list(self.callbacks):
+            call(self, trial)
+        progress(self.study_, trial)
+
+    def _objective_name(self) -> str | None:
+        return self.objective or (self.refit if isinstance(self.refit, str) else None)
+
+    def _value(self, scores: Any) -> float:
+        """Return what the scorer gave for the metric that is searched for."""
+        if callable(self.scoring) and isinstance(scores, Mapping):
+            self._check_refit_for_multimetric(scores)
+        return _objective(scores, self._objective_name())
+
+    def _table(self, race: Race, n_splits: int) -> dict[str, Any]:
         """Return ``cv_results_``."""
-        outs = [out for c in candidates for out in c.outs]
+        outs = [out for c in race.candidates for out in c.run]
         if not outs:
             raise ValueError("No fits were performed. Was the CV iterator empty? Were there no candidates?")
         _warn_or_raise_about_fit_failures(outs, self.error_score)
         if callable(self.scoring):
             _insert_error_scores(outs, self.error_score)
         self.multimetric_ = isinstance(outs[0]["test_scores"], dict)
-        whole = [c for c in candidates if not c.pruned]
-        table = self._table(whole, n_splits)  # warns of scores that are not finite
-        if len(whole) < len(candidates):
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "One or more of the (test|train) scores are non-finite")
-                ranked, table = table, self._table(candidates, n_splits)
-            _rank_behind(table, ranked, candidates)
-        for key in list(table):
-            if key.startswith("mean_test_"):
-                table[f"partial_{key}"] = _partial_means(table, key.removeprefix("mean_"), n_splits)
-        return table
+        return results(race.candidates, n_splits, self._format_results, self.resource == "iterations")
 
-    def _table(self, candidates: list[Candidate], n_splits: int) -> dict[str, Any]:
-        """Return scikit-learn's table of these candidates, with NaN for the folds they did not run."""
-        first = candidates[0].outs[0]
-        blank = {k: _blank(v) for k, v in first.items()}
-        outs = [c.outs[k] if k < len(c.outs) else blank for c in candidates for k in range(n_splits)]
-        extra = {"status": [_status(c) for c in candidates], "n_splits_run": [len(c.outs) for c in candidates]}
-        table: dict[str, Any] = self._format_results([c.params for c in candidates], n_splits, outs, extra)
-        for key in ("fit_time", "score_time"):  # what was run took its time
-            for i, c in enumerate(candidates):
-                if c.pruned:
-                    times = [out[key] for out in c.outs]
-                    table[f"mean_{key}"][i], table[f"std_{key}"][i] = np.mean(times), np.std(times)
-        return table
-
-    def _keep_best(self, results: dict[str, Any], metric: str) -> None:
+    def _keep_best(self, table: dict[str, Any], metric: str) -> None:
+        for name in ("best_index_", "best_score_", "best_params_"):
+            self.__dict__.pop(name, None)
         if not self.refit and self.multimetric_:
             return
-        whole = np.flatnonzero(results["status"] != "pruned")
-        if callable(self.refit) and len(whole) < len(results["params"]):
-            seen = {k: [v[i] for i in whole] if k == "params" else v[whole] for k, v in results.items()}
-            self.best_index_ = whole[self._select_best_index(self.refit, metric, seen)]
+        if callable(self.refit) and "pruned" in table["status"]:
+            rows, complete = complete_rows(table)
+            self.best_index_ = rows[self._select_best_index(self.refit, metric, complete)]
         else:
-            self.best_index_ = self._select_best_index(self.refit, metric, results)
+            self.best_index_ = self._select_best_index(self.refit, metric, table)
         if not callable(self.refit):
-            self.best_score_ = results[f"mean_test_{metric}"][self.best_index_]
-        self.best_params_ = results["params"][self.best_index_]
+            self.best_score_ = table[f"mean_test_{metric}"][self.best_index_]
+        self.best_params_ = table["params"][self.best_index_]
 
     def _refit(self, X: Any, y: Any, fit_params: Mapping[str, Any]) -> None:
         start = time.time()
@@ -321,96 +399,29 @@ class BayesSearchCV(BaseSearchCV):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
 
-class _Hooks:
-    """The callbacks of scikit-learn 1.9 (``set_callbacks``) around a search; nothing in earlier versions."""
-
-    def __init__(self, search: BaseSearchCV, X: Any, y: Any, sample_weight: Any) -> None:
-        self._search = search
-        self._data = {
-            "estimator": search,
-            "X": X,
-            "y": y,
-            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
-        }
-        self._known = "callback_ctx" in signature(_fit_and_score).parameters
-        if self._known:
-            root = search._init_callback_context(max_subtasks=1 + (search.refit is not False))
-            self._root = root.call_on_fit_task_begin(**self._data)
-
-    def search(self, n_fits: int) -> None:
-        """Say that the folds of the candidates come now."""
-        if self._known:
-            task = self._root.subcontext(task_name="search", max_subtasks=n_fits, sequential_subtasks=False)
-            self._folds = task.call_on_fit_task_begin(estimator=self._search)
-
-    def fold(self, task: int) -> dict[str, Any]:
-        """Return what one fold is run with."""
-        if not self._known:
-            return {}
-        context = self._folds.subcontext(task_name="candidate-split-evaluation", task_id=task)
-        # without callbacks nothing looks at the caller, and it need not travel
-        caller = self._search if getattr(self._search, "_skl_callbacks", None) else None
-        return {"caller": caller, "callback_ctx": context}
-
-    def search_end(self) -> None:
-        """Say that no more folds come."""
-        if self._known:
-            self._folds.call_on_fit_task_end(estimator=self._search)
-
-    @contextmanager
-    def refit(self, estimator: Any) -> Iterator[None]:
-        """Enclose the fit of the best candidate."""
-        if not self._known:
-            yield
-            return
-        task = self._root.subcontext(task_name="refit-with-best-params")
-        with task.propagate_callback_context(estimator):
-            task.call_on_fit_task_begin(**self._data)
-            yield
-        task.call_on_fit_task_end(**self._data)
-
-    def end(self) -> None:
-        """Say that the search is over."""
-        if self._known:
-            self._root.call_on_fit_task_end(**self._data)
+def _objective(scores: Any, name: str | None) -> float:
+    """Return one metric of what a scorer gave."""
+    if not isinstance(scores, Mapping):
+        return float(scores)
+    if name is None:
+        name = next(iter(scores))
+    if name not in scores:
+        raise ValueError(f"objective={name!r} is none of the metrics {list(scores)}.")
+    return float(scores[name])
 
 
-def _pruner(pruner: pruners.Pruner | str | None) -> pruners.Pruner:
+def _pruner(pruner: pruners.Pruner | str | None, resource: str) -> pruners.Pruner:
     """Return the pruner, those known by name as is good for a handful of folds."""
     if pruner is None:
         return pruners.NopPruner()
-    if pruner == "halving":
+    if resource == "folds" and pruner == "halving":
         return pruners.SuccessiveHalvingPruner(min_resource=2)
-    if pruner == "hyperband":
+    if resource == "folds" and pruner == "hyperband":
         return pruners.HyperbandPruner(min_resource=2)
     return pruners.from_name(pruner)
 
 
-def _status(candidate: Candidate) -> str:
-    if candidate.pruned:
-        return "pruned"
-    return "failed" if any(s != s for s in candidate.scores) else "complete"
-
-
-def _blank(value: Any) -> Any:
-    """Return the like of an entry of a fold's result, for a fold that was not run."""
-    if isinstance(value, dict):
-        return dict.fromkeys(value, np.nan)
-    return np.nan if isinstance(value, numbers.Number) else None
-
-
-def _rank_behind(table: dict[str, Any], ranked: Mapping[str, Any], candidates: list[Candidate]) -> None:
-    """Give the pruned candidates of ``table`` a rank behind all others, who keep the rank of their own table."""
-    whole = np.array([not c.pruned for c in candidates])
-    for key in table:
-        if key.startswith("rank_test_"):
-            table[key] = np.full(len(candidates), whole.sum() + 1, np.int32)
-            table[key][whole] = ranked[key]
-
-
-def _partial_means(table: Mapping[str, Any], name: str, n_splits: int) -> NDArray[np.float64]:
-    """Return each candidate's mean over the folds it ran."""
-    splits = np.stack([table[f"split{k}_{name}"] for k in range(n_splits)], axis=1)
-    run = np.arange(n_splits) < table["n_splits_run"][:, None]
-    mean: NDArray[np.float64] = np.where(run, splits, 0.0).sum(axis=1) / table["n_splits_run"]
-    return mean
+def _list(given: Any) -> Sequence[Callable[[Any, FrozenTrial], None]]:
+    if given is None:
+        return ()
+    return (given,) if callable(given) else given

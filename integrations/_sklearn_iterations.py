@@ -1,0 +1,302 @@
+"""Reports from inside the fit of one fold: which estimators can, and how."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from inloop import FrozenTrial
+from inloop.events import Event
+from inloop.history import History
+from inloop.pruners import Pruner
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.model_selection._validation import _fit_and_score, _score
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params
+
+#: Takes an estimator as it is after some iterations, returns its score on the fold's test rows.
+Score: TypeAlias = Callable[[Any], float]
+#: Fits an estimator with the given arguments, tells a `Watch` how it does, and returns the number of iterations run.
+Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], Score, "Watch"], int]
+
+_JUDGED = ("study", "created", "report", "pruned", "finished")  # kinds of events that pruners go by
+_FIRST = 3  # the iteration of the first report; earlier ones do not foretell the last
+# the rungs of successive halving, 3 * 3**k, are among the steps
+_CALLBACK_RATIO = 3.0**0.5  # a report costs one prediction of the trees so far: together about two of the last one
+_RESTART_RATIO = 3.0  # a report costs a restart of the fit, which bins or predicts the training rows again
+
+
+class View:
+    """A study as it stood when one of its candidates was proposed, and what that candidate has reported since.
+
+    Args:
+        events: The log so far.
+    """
+
+    def __init__(self, events: Sequence[Event] = ()) -> None:
+        self._history = History()
+        self._log = list(events)
+        self._folded = 0
+
+    @property
+    def read(self) -> int:
+        """Number of events read from the study's log."""
+        return len(self._log)
+
+    @property
+    def history(self) -> History:
+        """The fold of the events; what is new is folded in when it is looked at."""
+        if self._folded < len(self._log):
+            self._history.apply(self._log[self._folded :])
+            self._folded = len(self._log)
+        return self._history
+
+    def update(self, events: Sequence[Event]) -> None:
+        """Take in the next events of the study's log."""
+        self._log += events
+
+    def report(self, number: int, stream: int, step: int, value: float) -> FrozenTrial:
+        """Take in a report that the study's log will have later: of two the first counts. Return the trial."""
+        history = self.history
+        history.apply([Event("view", history.events, "report", number, (stream, step, value))])
+        return history.trials[number]
+
+    def fork(self) -> View:
+        """Return a view for one fold alone, of what pruners go by."""
+        return View([e for e in self._log if e.kind in _JUDGED])
+
+    def __reduce__(self) -> Any:
+        return View, (self.fork()._log,)
+
+
+class Watch:
+    """Takes the scores of one fold after some of its iterations, and says when to stop.
+
+    It judges by the study as it stood when the candidate was proposed and by the fold's own scores alone, so it gives
+    the same answers in any process and at any time.
+
+    Args:
+        pruner: Whom to ask.
+        view: The study at that time.
+        number: The candidate's trial.
+        stream: The stream of this fold.
+    """
+
+    def __init__(self, pruner: Pruner, view: View, number: int, stream: int) -> None:
+        self._pruner = pruner
+        self._view = view
+        self._number = number
+        self._stream = stream
+        #: (iteration, score), in order.
+        self.curve: list[tuple[int, float]] = []
+        self.stopped = False
+        #: Number of iterations that the fit ran, 0 where it did not say.
+        self.iterations = 0
+
+    def __call__(self, step: int, score: float) -> bool:
+        """Take the score after ``step`` iterations; return whether to stop."""
+        before = len(self.curve)
+        self.curve.append((step, score))
+        history = self._view.history
+        if history.best is not None:
+            record = self._view.report(self._number, self._stream, step, score)
+            self.stopped = self._pruner.prune(history, record, self._stream, before)
+        return self.stopped
+
+
+def run_fold(
+    estimator: Any, X: Any, y: Any, *, watch: Watch | None, value: Callable[[Any], float], **options: Any
+) -> dict[str, Any]:
+    """Fit and score one fold as scikit-learn does, with reports to ``watch`` from inside the fit.
+
+    Args:
+        estimator: A clone to fit.
+        X: All of the data.
+        y: All of the targets.
+        watch: Takes the reports; None: no reports.
+        value: Takes what the scorer gave (a number or a dict), returns the value of the objective.
+        **options: Of scikit-learn's ``_fit_and_score``.
+
+    Returns:
+        scikit-learn's result of the fold, with ``curve``, ``stopped`` and ``iterations`` of the watch.
+    """
+    if watch is not None:
+        test_rows, test_y = _safe_split(estimator, X, y, options["test"], options["train"])
+        params = _check_method_params(X, params=options["score_params"], indices=options["test"])
+
+        def score(view: Any, rows: Any) -> float:
+            return value(_score(view, rows, test_y, options["scorer"], params, options["error_score"]))
+
+        _attach(estimator, test_rows, score, watch)
+    out: dict[str, Any] = _fit_and_score(estimator, X, y, **options)
+    out["curve"] = watch.curve if watch is not None else []
+    out["stopped"] = watch is not None and watch.stopped
+    out["iterations"] = watch.iterations if watch is not None else 0
+    return out
+
+
+def _attach(estimator: Any, test_rows: Any, score: Callable[[Any, Any], float], watch: Watch) -> None:
+    """Have the next ``fit`` of ``estimator`` report from inside its last step.
+
+    The method is replaced on the instance, for one call: the last step is known only after ``set_params``, and its
+    training rows only when the steps before it are fitted.
+    """
+
+    def fit(*args: Any, **kwargs: Any) -> Any:
+        del estimator.fit
+        last = last_step(estimator)
+        family = family_of(last)
+        if family is None:
+            return estimator.fit(*args, **kwargs)
+
+        def fit_last(*args: Any, **kwargs: Any) -> Any:
+            del last.fit
+            rows = test_rows if last is estimator or len(estimator) == 1 else estimator[:-1].transform(test_rows)
+            watch.iterations = family(last, args, kwargs, lambda view: score(view, rows), watch)
+            return last
+
+        last.fit = fit_last
+        try:
+            return estimator.fit(*args, **kwargs)
+        finally:
+            vars(last).pop("fit", None)
+
+    estimator.fit = fit
+
+
+def last_step(estimator: Any) -> Any:
+    """Return what a (nested) pipeline ends with, or the estimator itself."""
+    if isinstance(estimator, Pipeline):
+        return estimator.steps[-1][1]
+    return estimator
+
+
+def family_of(estimator: Any) -> Family | None:
+    """Return how to fit an estimator with reports, None if nothing is known."""
+    xgboost, lightgbm = sys.modules.get("xgboost"), sys.modules.get("lightgbm")
+    if xgboost is not None and isinstance(estimator, xgboost.XGBModel):
+        return _xgboost
+    if lightgbm is not None and isinstance(estimator, lightgbm.LGBMModel):
+        return _lightgbm
+    if isinstance(estimator, _BY_TREES):
+        return _by_trees
+    if isinstance(estimator, _BY_ROUNDS):
+        return _by_rounds
+    return None
+
+
+def steps(total: int, ratio: float) -> Iterator[int]:
+    """Yield the iterations after which to report: about ``3 * ratio**k``, the same for every ``total``, and below it.
+
+    Example:
+        >>> list(steps(100, 3**0.5))
+        [3, 5, 9, 16, 27, 47, 81]
+    """
+    k = 0
+    while (step := round(_FIRST * ratio**k)) < total:
+        yield step
+        k += 1
+
+
+def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> int:
+    from xgboost.callback import TrainingCallback
+
+    due = set(steps(estimator.get_num_boosting_rounds(), _CALLBACK_RATIO))
+
+    class Report(TrainingCallback):
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            if epoch + 1 not in due:
+                return False
+            view = copy.copy(estimator)
+            view._Booster = model
+            return watch(epoch + 1, score(view))
+
+    own = estimator.callbacks
+    estimator.callbacks = [*(own or []), Report()]
+    try:
+        estimator.fit(*args, **kwargs)
+    finally:
+        estimator.callbacks = own
+    return int(estimator.get_booster().num_boosted_rounds())
+
+
+def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> int:
+    from lightgbm.callback import EarlyStopException
+
+    due = set(steps(estimator.n_estimators, _CALLBACK_RATIO))
+
+    def report(env: Any) -> None:
+        step = env.iteration - env.begin_iteration + 1
+        if step in due:
+            view = copy.copy(estimator)
+            view._Booster, view.fitted_ = env.model, True
+            if watch(step, score(view)):
+                raise EarlyStopException(env.iteration, env.evaluation_result_list or [])
+
+    report.order = 25  # type: ignore[attr-defined]  # before LightGBM's own early stopping
+    estimator.fit(*args, **{**kwargs, "callbacks": [*(kwargs.get("callbacks") or []), report]})
+    return int(estimator.booster_.current_iteration())
+
+
+def _by_trees(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> int:
+    return _restarted(estimator, "n_estimators", args, kwargs, score, watch)
+
+
+def _by_rounds(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> int:
+    return _restarted(estimator, "max_iter", args, kwargs, score, watch)
+
+
+def _restarted(
+    estimator: Any, param: str, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch
+) -> int:
+    """Fit by scikit-learn's ``warm_start``; the trees are those of one fit."""
+    total, seed = getattr(estimator, param), estimator.random_state
+    if estimator.warm_start or _stops_itself(estimator, args):
+        estimator.fit(*args, **kwargs)
+        return 0
+    estimator.set_params(warm_start=True)
+    step = total
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "class_weight presets")  # they do not matter on the same rows
+            for step in (*steps(total, _RESTART_RATIO), total):
+                # each restart draws what came before again
+                estimator.set_params(**{param: step, "random_state": copy.deepcopy(seed)})
+                estimator.fit(*args, **kwargs)
+                if step < total and watch(step, score(estimator)):
+                    break
+    finally:
+        estimator.set_params(**{param: total, "random_state": seed, "warm_start": False})
+    return int(step)
+
+
+def _stops_itself(estimator: Any, args: Sequence[Any]) -> bool:
+    """Say whether the estimator's own early stopping is on, which a restart would begin anew."""
+    if hasattr(estimator, "early_stopping"):
+        auto = estimator.early_stopping == "auto"
+        return len(args[0]) > 10_000 if auto else bool(estimator.early_stopping)  # as its documentation says
+    return getattr(estimator, "n_iter_no_change", None) is not None
+
+
+_BY_TREES = (
+    RandomForestClassifier,
+    RandomForestRegressor,
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+)
+_BY_ROUNDS = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)

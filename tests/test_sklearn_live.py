@@ -1,0 +1,348 @@
+"""BayesSearchCV: limits, interrupts, known points, reports from inside fits."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import warnings
+from itertools import pairwise
+
+import inloop
+import joblib
+import numpy as np
+import pytest
+from inloop.integrations._sklearn_iterations import steps
+from inloop.integrations.sklearn import BayesSearchCV
+from inloop.pruners import MedianPruner, PercentilePruner, SuccessiveHalvingPruner, ThresholdPruner
+from scipy import stats
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.feature_selection import SelectKBest
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+CANCER = tuple(a[::3] for a in load_breast_cancer(return_X_y=True))
+DIABETES = tuple(a[::3] for a in load_diabetes(return_X_y=True))
+TREE = DecisionTreeClassifier(random_state=0)
+SPACE = {"ccp_alpha": stats.loguniform(1e-4, 0.3)}
+
+
+def search_of(estimator=TREE, space=SPACE, **options):
+    return BayesSearchCV(estimator, space, **{"n_iter": 8, "cv": 4, "random_state": 0, "sampler": "random", **options})
+
+
+# Limits and interrupts
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_timeout_keeps_what_is_done(batch_size):
+    search = search_of(timeout=1e-9, batch_size=batch_size).fit(*CANCER)
+    assert len(search.cv_results_["params"]) == 1
+    assert search.predict(CANCER[0]).shape == CANCER[1].shape
+    assert not search.study_.history.running
+    assert [t.state.name for t in search.study_.trials] == ["COMPLETE"] + ["FAILED"] * batch_size
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("refit", [True, False])
+def test_an_interrupt_keeps_what_is_done(batch_size, refit):
+    def interrupt(search, trial):
+        if trial.number == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    search = search_of(callbacks=interrupt, batch_size=batch_size, refit=refit)
+    with pytest.warns(UserWarning, match="interrupted; 5 candidates are complete"):
+        search.fit(*CANCER)
+    assert len(search.cv_results_["params"]) == 5
+    assert hasattr(search, "best_estimator_") == refit
+    assert not search.study_.history.running
+    plain = search_of(n_iter=5, batch_size=batch_size).fit(*CANCER)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+
+
+class Interrupted(ClassifierMixin, BaseEstimator):
+    """Ctrl-C comes during its fit."""
+
+    def __init__(self, after=0.0):
+        self.after = after
+
+    def fit(self, X, y):
+        if self.after > 0.5:
+            signal.raise_signal(signal.SIGINT)
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.repeat(self.classes_[0], len(X))
+
+
+def test_an_interrupt_during_a_fit():
+    search = search_of(Interrupted(), {"after": inloop.Float(0, 1)}, n_iter=40)
+    with pytest.warns(UserWarning, match="interrupted"):
+        search.fit(*CANCER)
+    assert all(p["after"] <= 0.5 for p in search.cv_results_["params"])
+    assert search.study_.trials[-1].state.name == "FAILED"
+    with pytest.raises(KeyboardInterrupt):
+        search_of(Interrupted(), {"after": [1.0]}, n_iter=1).fit(*CANCER)
+
+
+@pytest.mark.parametrize("given", [list, lambda call: call], ids=["list", "function"])
+def test_stopping_and_callbacks(given):
+    seen = []
+
+    def stop(study, trial):
+        if trial.number == 3:
+            study.stop()
+
+    def call(search, trial):
+        seen.append((trial.number, trial.state.name, len(search.study_.trials)))
+
+    many = given is list
+    search = search_of(stopping=[stop] if many else stop, callbacks=[call] if many else call).fit(*CANCER)
+    assert seen == [(k, "COMPLETE", k + 1) for k in range(4)]
+    assert len(search.cv_results_["params"]) == 4
+
+
+def test_progress(capsys):
+    pytest.importorskip("tqdm")
+    search_of(verbose=1, pruner="median").fit(*CANCER)
+    shown = capsys.readouterr()
+    assert "Fitting 4 folds for each of 8 candidates, totalling 32 fits" in shown.out
+    assert "8/8" in shown.err
+    assert "best=" in shown.err
+    assert "pruned=" in shown.err
+    search_of(verbose=0).fit(*CANCER)
+    assert capsys.readouterr() == ("", "")
+
+
+# What is given
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+def test_known_points_come_first(sampler):
+    known = [{"ccp_alpha": 0.01, "max_depth": 3}, {"max_depth": 7}]
+    space = {**SPACE, "max_depth": inloop.Int(1, 9)}
+    search = search_of(TREE, space, initial_params=known, sampler=sampler).fit(*CANCER)
+    first, second = search.cv_results_["params"][:2]
+    assert first == known[0]
+    assert second["max_depth"] == 7
+    assert search.study_.space["ccp_alpha"].contains(second["ccp_alpha"])
+
+
+def test_known_points_of_a_list_of_dicts():
+    C = (0.1, 10.0)
+    space = [{"kernel": ["sigmoid"], "C": C}, {"kernel": ["rbf"], "C": C, "gamma": (1e-3, 1.0)}]
+    known = [{"kernel": "rbf", "C": 2.0, "gamma": 0.1}, {"gamma": 0.2}, {"kernel": "sigmoid", "C": 3.0}]
+    params = search_of(SVC(), space, initial_params=known).fit(*CANCER).cv_results_["params"]
+    assert params[0] == known[0]
+    assert (params[1]["kernel"], params[1]["gamma"]) == ("rbf", 0.2)
+    assert params[2] == known[2]
+
+
+@pytest.mark.parametrize("wrong", [{"C": 1e9}, {"degree": 2}, {"kernel": "linear", "gamma": 0.1}])
+def test_known_points_outside_the_space_are_refused(wrong):
+    space = [{"kernel": ["linear"], "C": (0.1, 10.0)}, {"kernel": ["rbf"], "gamma": (1e-3, 1.0)}]
+    with pytest.raises(ValueError, match="initial_params"):
+        search_of(SVC(), space, initial_params=[wrong]).fit(*CANCER)
+    with pytest.raises(ValueError, match="initial_params"):
+        search_of(SVC(), {"C": (0.1, 10.0)}, initial_params=[{"C": 1e9}]).fit(*CANCER)
+
+
+def test_search_spaces_is_the_same_as_param_distributions():
+    ours = search_of().fit(*CANCER)
+    named = BayesSearchCV(TREE, search_spaces=SPACE, n_iter=8, cv=4, random_state=0, sampler="random")
+    assert clone(named).get_params()["param_distributions"] is None
+    assert named.fit(*CANCER).cv_results_["params"] == ours.cv_results_["params"]
+    with pytest.raises(ValueError, match="not both"):
+        search_of(search_spaces=SPACE).fit(*CANCER)
+
+
+@pytest.mark.parametrize("refit", [False, "recall", lambda table: 0])
+def test_the_objective_among_several_metrics(refit):
+    search = search_of(scoring=["accuracy", "recall"], refit=refit, objective="recall").fit(*CANCER)
+    values = [t.value for t in search.study_.trials]
+    np.testing.assert_allclose(values, search.cv_results_["mean_test_recall"])
+    with pytest.raises(ValueError, match=r"objective='precision'.*accuracy"):
+        clone(search).set_params(objective="precision").fit(*CANCER)
+    with pytest.raises(ValueError, match="objective='b'"):
+        search_of(scoring=lambda e, X, y: {"a": 1.0}, refit=False, objective="b").fit(*CANCER)
+    with pytest.raises(ValueError, match=r"objective='accuracy'.*score"):
+        search_of(objective="accuracy").fit(*CANCER)
+
+
+# Reports from inside fits
+
+
+def xgboost(kind, **options):
+    module = pytest.importorskip("xgboost")
+    return getattr(module, kind)(n_estimators=30, subsample=0.7, n_jobs=1, **options)
+
+
+def lightgbm(kind, **options):
+    module = pytest.importorskip("lightgbm")
+    return getattr(module, kind)(n_estimators=30, subsample=0.7, subsample_freq=1, n_jobs=1, verbose=-1, **options)
+
+
+FAMILIES = {
+    "xgboost": lambda **o: xgboost("XGBClassifier", **o),
+    "xgboost regressor": lambda **o: xgboost("XGBRegressor", **o),
+    "lightgbm": lambda **o: lightgbm("LGBMClassifier", **o),
+    "lightgbm regressor": lambda **o: lightgbm("LGBMRegressor", **o),
+    "forest": lambda **o: RandomForestClassifier(30, class_weight="balanced", **o),
+    "forest regressor": lambda **o: RandomForestRegressor(30, **o),
+    "extra trees": lambda **o: ExtraTreesClassifier(30, **o),
+    "extra trees regressor": lambda **o: ExtraTreesRegressor(30, **o),
+    "boosting": lambda **o: GradientBoostingClassifier(n_estimators=30, subsample=0.7, **o),
+    "boosting regressor": lambda **o: GradientBoostingRegressor(n_estimators=30, subsample=0.7, **o),
+    "histograms": lambda **o: HistGradientBoostingClassifier(max_iter=30, max_features=0.5, **o),
+    "histograms regressor": lambda **o: HistGradientBoostingRegressor(max_iter=30, max_features=0.5, **o),
+}
+DEPTH = {"max_depth": inloop.Int(1, 7)}
+NEVER = ThresholdPruner(lower=-1e300)
+ALWAYS = ThresholdPruner(lower=1e300)
+
+
+def data_of(family):
+    return DIABETES if "regressor" in family else CANCER
+
+
+def inside(family, pruner, random_state=1, **options):
+    estimator = FAMILIES[family](random_state=random_state)
+    options = {"resource": "iterations", "n_iter": 4, "cv": 3, "pruner": pruner, **options}
+    return search_of(estimator, DEPTH, **options).fit(*data_of(family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", [int, np.random.RandomState])
+def test_a_fit_that_is_not_pruned_is_a_plain_fit(family, seed):
+    ours = inside(family, NEVER, seed(1))
+    plain = inside(family, None, seed(1), resource="folds")
+    assert ours.n_pruned_ == 0
+    assert ours.cv_results_["params"] == plain.cv_results_["params"]
+    for k in range(3):
+        np.testing.assert_array_equal(
+            ours.cv_results_[f"split{k}_test_score"], plain.cv_results_[f"split{k}_test_score"]
+        )
+    assert (ours.cv_results_["n_iterations_run"] == 90).all()
+    first = ours.study_.trials[0]
+    assert first.curves[2].steps == (
+        [3, 9, 27] if family.split()[0] not in ("xgboost", "lightgbm") else [3, 5, 9, 16, 27]
+    )
+    assert set(first.curves) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fit_that_is_pruned_ends_at_once(family):
+    search = inside(family, ALWAYS)
+    table = search.cv_results_
+    assert list(table["status"]) == ["complete"] + ["pruned"] * 3
+    assert list(table["n_splits_run"]) == [3, 0, 0, 0]
+    assert list(table["n_iterations_run"]) == [90, 3, 3, 3]
+    assert np.isnan(table["split0_test_score"][1:]).all()
+    for trial, partial in zip(search.study_.trials[1:], table["partial_mean_test_score"][1:], strict=True):
+        assert trial.curves[2].steps == [3]
+        assert trial.curves[2].values == [partial]
+    assert (table["mean_fit_time"] > 0).all()
+    assert search.best_index_ == 0
+    params = search.best_estimator_.get_params()
+    assert params["random_state"] == 1
+    assert not params.get("warm_start")
+    assert params.get("callbacks") is None
+    assert "fit" not in vars(search.best_estimator_)
+    pickle.loads(pickle.dumps(search)).predict(data_of(family)[0])
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "xgboost", "histograms"])
+def test_inside_a_pipeline_reports_are_those_of_the_transformed_rows(family):
+    estimator = Pipeline(
+        [("scale", StandardScaler()), ("pick", SelectKBest(k=5)), ("model", FAMILIES[family](random_state=1))]
+    )
+    space = {"model__max_depth": inloop.Int(1, 7), "pick__k": [5, 10, "all"]}
+    options = {"n_iter": 3, "cv": 3, "scoring": "neg_log_loss"}
+    search = search_of(estimator, space, resource="iterations", pruner=NEVER, **options).fit(*CANCER)
+    for k, trial in enumerate(search.study_.trials):
+        step, value = trial.curves[3].steps[-1], trial.curves[3].values[-1]
+        shorter = {"model__n_estimators" if family != "histograms" else "model__max_iter": [step]}
+        one = clone(estimator).set_params(**search.cv_results_["params"][k])
+        alone = GridSearchCV(one, shorter, cv=3, scoring="neg_log_loss").fit(*CANCER)
+        np.testing.assert_allclose(value, alone.cv_results_["split1_test_score"][0], rtol=1e-9)
+
+
+def test_the_last_step_may_be_searched_itself():
+    estimator = Pipeline([("model", SVC())])
+    models = [SVC(), FAMILIES["forest"](random_state=0), FAMILIES["boosting"](random_state=0)]
+    with pytest.warns(UserWarning, match="SVC does not report"):
+        search = search_of(estimator, {"model": models}, n_iter=3, resource="iterations", pruner="median").fit(*CANCER)
+    for params, trial in zip(search.cv_results_["params"], search.study_.trials, strict=True):
+        assert (2 in trial.curves) == (params["model"] is not models[0])
+
+
+def test_estimators_without_reports_are_pruned_between_folds():
+    with pytest.warns(UserWarning, match="DecisionTreeClassifier does not report") as caught:
+        ours = search_of(pruner=ThresholdPruner(lower=2.0), resource="iterations").fit(*CANCER)
+    assert len(caught) == 1
+    assert list(ours.cv_results_["n_splits_run"]) == [4] + [2] * 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search_of(resource="iterations").fit(*CANCER)  # nothing is pruned, so nothing is missed
+
+
+@pytest.mark.parametrize("family", ["histograms", "boosting"])
+def test_estimators_that_stop_early_are_left_alone(family):
+    early = {"early_stopping": True} if family == "histograms" else {"n_iter_no_change": 3}
+    estimator = FAMILIES[family](random_state=0, **early)
+    ours = search_of(estimator, DEPTH, resource="iterations", pruner=NEVER, n_iter=2).fit(*CANCER)
+    plain = search_of(estimator, DEPTH, n_iter=2).fit(*CANCER)
+    np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+    assert set(ours.study_.trials[0].curves) == {0, 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "pruner", ["median", "halving", "hyperband", PercentilePruner(25.0, n_startup_trials=1)], ids=repr
+)
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("family", ["lightgbm", "boosting"])
+def test_pruning_inside_fits_does_not_depend_on_the_workers(family, pruner, batch_size):
+    space = {"learning_rate": stats.loguniform(1e-3, 1), "max_depth": inloop.Int(1, 6)}
+    search = search_of(
+        make_pipeline(FAMILIES[family](random_state=0)),
+        {f"{type(FAMILIES[family]()).__name__.lower()}__{k}": v for k, v in space.items()},
+        n_iter=12, cv=3, pruner=pruner, resource="iterations", batch_size=batch_size, sampler="tpe",
+    )  # fmt: skip
+    one = clone(search).fit(*CANCER)
+    assert one.n_pruned_ > 0
+    for backend, n_jobs in (("loky", 2), ("threading", 4)):
+        with joblib.parallel_config(backend=backend):
+            other = clone(search).set_params(n_jobs=n_jobs).fit(*CANCER)
+        for key in ("mean_test_score", "status", "n_splits_run", "n_iterations_run", "partial_mean_test_score"):
+            np.testing.assert_array_equal(one.cv_results_[key], other.cv_results_[key])
+        for a, b in zip(one.study_.trials, other.study_.trials, strict=True):
+            assert a.params == b.params
+            assert {k: c.values for k, c in a.curves.items()} == {k: c.values for k, c in b.curves.items()}
+
+
+@pytest.mark.parametrize("ratio", [3.0, 3.0**0.5])
+def test_steps_are_the_same_for_every_length_and_hold_the_rungs_of_halving(ratio):
+    for total in range(1, 300):
+        taken = list(steps(total, ratio))
+        assert taken == [s for s in steps(1000, ratio) if s < total]
+        assert all(a < b for a, b in pairwise(taken))
+        assert set(SuccessiveHalvingPruner(min_resource=3).rungs(total)) <= set(taken)
+
+
+def test_names_of_pruners_inside_fits():
+    assert inside("boosting", "median").study_.pruner == MedianPruner()
