@@ -71,9 +71,14 @@ def to_json(event: Event) -> str:
         nan
     """
     worker, seq, kind, trial, data = event
-    if kind == "report" and worker.isalnum() and type(data[2]) is float and math.isfinite(data[2]):
-        stream, step, value = data  # nine events of ten are reports: 6 us less for each
-        return f'["{worker}",{seq},"report",{trial},[{stream},{step},{value!r}]]'
+    if kind == "report" and worker.isalnum():  # nine events of ten are reports: 6 us less for each
+        try:
+            stream, step, value = data
+        except (TypeError, ValueError):
+            pass
+        else:
+            if type(value) is float and math.isfinite(value):
+                return f'["{worker}",{seq},"report",{trial},[{stream},{step},{value!r}]]'
     try:
         return _encode(event)
     except ValueError:
@@ -91,8 +96,8 @@ def from_json_lines(texts: Sequence[str]) -> list[Event]:
     Raises:
         ValueError: If a text is not an event; the message has the text and its place.
     """
-    joined = "[" + ",".join(texts) + "]"
     try:
+        joined = "[" + ",".join(texts) + "]"
         rows = json.loads(joined, object_hook=_untag if '{"float":' in joined else None)
         if len(rows) == len(texts):
             events = list(map(Event._make, rows))
@@ -147,4 +152,4 @@ def _checked(place: int, text: str) -> Event:
             return event
     except (ValueError, TypeError, RecursionError):
         pass
-    raise ValueError(f"text {place} is not an event [worker, seq, kind, trial, data]: {text[:200]!r}") from None
+    raise ValueError(f"text {place} is not an event [worker, seq, kind, trial, data]: {text!r:.200}") from None

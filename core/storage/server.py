@@ -271,19 +271,23 @@ class ClientStorage(Storage):
             raise StorageError(f"{request[0]}: {len(text)} bytes at once; the server takes {MAX_MESSAGE}.")
         if self._link.pid != os.getpid():  # a forked child must not talk on its parent's connection
             self._link = _Link()
-        reply = json.loads(self._exchange(text))
+        answer, repeated = self._exchange(text)
+        reply = json.loads(answer)
         if reply[0] == "ok":
             return reply[1]
+        if repeated and request[0] == "delete" and reply[1] == "StudyNotFound":
+            return None  # it was done the first time
         raise _error(*reply[1:])
 
-    def _exchange(self, request: bytes) -> bytes:
-        link, deadline, pause = self._link, time.monotonic() + self.patience, 0.02
+    def _exchange(self, request: bytes) -> tuple[bytes, bool]:
+        """Return the reply, and whether the request had to be repeated."""
+        link, deadline, pause, repeated = self._link, time.monotonic() + self.patience, 0.02, False
         with link.lock:
             while True:
                 try:
                     connection = link.open(self.address, self.authkey, max(self.patience, 1.0))
                     connection.send_bytes(request)
-                    return connection.recv_bytes()
+                    return connection.recv_bytes(), repeated
                 except AuthenticationError:
                     link.hang_up()
                     raise PermissionError(f"The server at {self._place} has another authkey.") from None
@@ -297,6 +301,7 @@ class ClientStorage(Storage):
                 except BaseException:  # Ctrl-C: a late reply must not be taken for the next one
                     link.hang_up()
                     raise
+                repeated = True
                 time.sleep(pause)
                 pause = min(2 * pause, 1.0)
 

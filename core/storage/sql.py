@@ -22,7 +22,6 @@ _LAYOUT = 1  # of the tables
 _PAGE = 5000  # events of one query
 _IDLE = 10  # seconds after which the server ends a worker that stopped in the middle of an append
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
-_FLUSHED = {"finished": frozenset({"study", "finished"}), "never": frozenset[str](), "always": None}
 
 
 class _Name(sa.types.TypeDecorator[str]):
@@ -64,13 +63,12 @@ class SqlStorage(Storage):
     """Event logs in a database server.
 
     An append takes the next positions of its study's log and commits while it holds the lock of the study's
-    row, so positions are dense and no event ever appears before one that was read.
+    row, so positions are dense and no event ever appears before one that was read. What is on the server's
+    disk when an append returns is the server's setting, by default everything; to relax it (PostgreSQL's
+    ``synchronous_commit``) is not safe here: after a crash of the server, workers would know events that it has lost.
 
     Args:
         url: As ``"postgresql://user:password@host/database"``, ``"mysql://..."`` or ``"mariadb://..."``.
-        durability: What is on the server's disk when `append` returns: ``"finished"``: the ends of trials
-            and all before them; ``"always"``: everything; ``"never"``: leave it to the server. MySQL
-            and MariaDB know only their own setting, by default ``"always"``.
         timeout: Seconds to wait for other writers, and for a server that went away and comes back.
 
     Raises:
@@ -78,13 +76,9 @@ class SqlStorage(Storage):
         ValueError: If the URL names another kind of server.
     """
 
-    def __init__(self, url: str, durability: str = "finished", timeout: float = 60.0) -> None:
-        if durability not in _FLUSHED:
-            raise ValueError(f"durability must be one of {sorted(_FLUSHED)}, got {durability!r}.")
+    def __init__(self, url: str, timeout: float = 60.0) -> None:
         self._url = _with_driver(url)
-        self.durability = durability
         self.timeout = timeout
-        self._flushed = _FLUSHED[durability]
         self._ids: dict[str, int] = {}  # study -> id
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -104,11 +98,15 @@ class SqlStorage(Storage):
             self._ids[study] = first[0]
 
     def delete(self, study: str) -> None:
+        tries = 0
+
         def work(c: sa.Connection) -> bool:
+            nonlocal tries
+            tries += 1
             found = c.exec_driver_sql("SELECT id FROM inloop_study WHERE name = %s FOR UPDATE", (self._name(study),))
             row = found.first()
             if row is None:
-                return False
+                return tries > 1  # it was done before the connection broke
             c.exec_driver_sql("DELETE FROM inloop_study WHERE id = %s", (row[0],))
             c.exec_driver_sql("DELETE FROM inloop_event WHERE study = %s", (row[0],))
             return True
@@ -125,12 +123,11 @@ class SqlStorage(Storage):
         if not events:
             return -1
         rows = [(e.worker, e.seq, to_json(e)) for e in events]
-        flush = self._flushed is None or any(e.kind in self._flushed for e in events)
         number = self._id(study)
         try:
-            head = self._do(lambda c: self._append(c, number, rows, flush))
+            head = self._do(lambda c: self._append(c, number, rows))
         except IntegrityError:  # some of them are there already
-            return self._append_rest(study, number, rows, flush)
+            return self._append_rest(study, number, rows)
         if head is None:
             raise self._missing(study)
         return head - len(rows)
@@ -165,20 +162,20 @@ class SqlStorage(Storage):
             raise StorageError(f"{self} is damaged: events of study {study!r} after event {since} are missing.")
         return [line for _, line in rows[before:]]
 
-    def _append(self, c: sa.Connection, number: int, rows: list[tuple[str, int, str]], flush: bool) -> int | None:
+    def _append(self, c: sa.Connection, number: int, rows: list[tuple[str, int, str]]) -> int | None:
         """Append, all or nothing; return the new length of the log, None if there is no such study."""
         if self._mysql:
             return self._transaction(c, lambda: _append_mysql(c, number, rows))
         workers, seqs, lines = (list(column) for column in zip(*rows, strict=True))
-        given = (len(rows), number, "on" if flush else "off", number, len(rows), workers, seqs, lines)
+        given = (len(rows), number, number, len(rows), workers, seqs, lines)
         head = c.exec_driver_sql(_APPEND_POSTGRESQL, given).all()
         return None if not head else int(max(head)[0]) + 1
 
-    def _append_rest(self, study: str, number: int, rows: list[tuple[str, int, str]], flush: bool) -> int:
+    def _append_rest(self, study: str, number: int, rows: list[tuple[str, int, str]]) -> int:
         """Append those that are not in the log."""
         held = "SELECT 1 FROM inloop_event WHERE study = %s AND worker = %s AND seq = %s"
         new = [r for r in rows if not self._do(lambda c, r=r: c.exec_driver_sql(held, (number, *r[:2])).all())]  # type: ignore[misc]
-        if new and self._do(lambda c: self._append(c, number, new, flush)) is None:
+        if new and self._do(lambda c: self._append(c, number, new)) is None:
             raise self._missing(study)
         return -1
 
@@ -287,7 +284,7 @@ class SqlStorage(Storage):
         self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SqlStorage, (self._url.render_as_string(hide_password=False), self.durability, self.timeout)
+        return SqlStorage, (self._url.render_as_string(hide_password=False), self.timeout)
 
     def __str__(self) -> str:
         return self._url.render_as_string(hide_password=True)
@@ -296,11 +293,10 @@ class SqlStorage(Storage):
         return f"SqlStorage({str(self)!r})"
 
 
-# One statement, so one round trip: it takes the positions, writes, and says whether to wait for the disk.
+# One statement, so one round trip and never a transaction left open.
 _APPEND_POSTGRESQL = """
 WITH log AS (
-    UPDATE inloop_study SET head = head + %s
-    WHERE id = %s AND set_config('synchronous_commit', %s, true) IS NOT NULL RETURNING head
+    UPDATE inloop_study SET head = head + %s WHERE id = %s RETURNING head
 )
 INSERT INTO inloop_event (study, position, worker, seq, line)
 SELECT %s, log.head - %s + e.i - 1, e.worker, e.seq, e.line

@@ -1,0 +1,669 @@
+"""Real faults: killed writers, torn files, full disks, lost connections, servers that go and come back."""
+
+import collections
+import contextlib
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import inloop
+import pytest
+from inloop import StudyNotFound, TrialState
+from inloop.events import Event
+from inloop.pruners import NopPruner
+from inloop.samplers import RandomSampler
+from inloop.storage import ClientStorage, Server, SqliteStorage, StorageError, open_storage
+
+FORK = multiprocessing.get_context("fork")
+
+
+def header(name="s"):
+    return [Event("maker", 0, "study", -1, {"name": name})]
+
+
+def report(worker, seq, size=0):
+    return Event(worker, seq, "report", 0, [0, seq, 0.5, "x" * size])
+
+
+def finished(worker, seq):
+    return Event(worker, seq, "finished", 0, ["COMPLETE", 0.5, 0.0])
+
+
+def ran(work, *args):
+    """Run in a forked child and return its exit code."""
+    process = FORK.Process(target=work, args=args)
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+# Killed writers
+
+
+def write_until_killed(path, worker, acknowledge):
+    storage = SqliteStorage(path)
+    for seq in range(1_000_000):
+        events = [report(worker, 2 * seq, size=seq % 7 * 1500), report(worker, 2 * seq + 1)]
+        storage.append("s", [finished(worker, 2 * seq), events[1]] if seq % 9 == 8 else events)
+        os.write(acknowledge, b".")
+
+
+def kill_one(path, worker, after, pause):
+    """Let a process write, kill it some time after its acknowledgement number ``after``; return how many it gave."""
+    read, write = os.pipe()
+    process = FORK.Process(target=write_until_killed, args=(path, worker, write))
+    process.start()
+    os.close(write)
+    given = 0
+    while given < after:
+        more = os.read(read, after - given)
+        assert more, "it ended by itself"
+        given += len(more)
+    until = time.perf_counter() + pause
+    while time.perf_counter() < until:
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    while more := os.read(read, 4096):
+        given += len(more)
+    os.close(read)
+    assert process.exitcode == -signal.SIGKILL
+    return given
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("journal_stays", [True, False])
+def test_killed_writers_lose_nothing_acknowledged(tmp_path, journal_stays):
+    path = tmp_path / "study.db"
+    SqliteStorage(path).create("s", header())
+    rng = random.Random(0)
+    keeper = SqliteStorage(path)  # while it is open the write-ahead log is not tidied away
+    position = 1
+    for kill in range(120):
+        if journal_stays:
+            keeper.names()
+        given = kill_one(path, f"w{kill}", rng.randrange(1, 25), rng.random() * 1e-3)
+        with SqliteStorage(path) as reader:
+            events = reader.read("s", position)
+        seqs = [e.seq for e in events]
+        assert {e.worker for e in events} == {f"w{kill}"}
+        assert seqs == list(range(len(seqs)))  # in order, once, nothing between
+        assert len(seqs) in (2 * given, 2 * given + 2)  # all that was acknowledged; the last may be one more
+        position += len(seqs)
+        assert len(keeper.read("s", 0)) == position or not journal_stays
+    assert keeper.check() == []
+    keeper.close()
+
+
+STEPS = [("fcntl", 40), ("pwrite64", 40), ("fdatasync", 8), ("ftruncate", 3), ("unlink", 2), ("openat", 0)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("call", "steps"), STEPS[:4], ids=[c for c, _ in STEPS[:4]])
+def test_a_writer_killed_at_any_step_loses_nothing_acknowledged(tmp_path, call, steps):
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace: apt-get install strace")
+    script = textwrap.dedent("""
+        import sys
+        from inloop.events import Event
+        from inloop.storage import SqliteStorage
+        with SqliteStorage(sys.argv[1]) as storage:
+            storage.create("s", [Event("maker", 0, "study", -1, {})])
+            for seq in range(6):
+                kind = "finished" if seq % 3 == 2 else "report"
+                storage.append("s", [Event("w", seq, kind, 0, None)])
+                print(seq, flush=True)
+            storage._connection.shorten()
+            print("shortened", flush=True)
+    """)
+    for step in range(1, steps + 1):
+        path = tmp_path / f"{step}.db"
+        traced = ["strace", "-f", "-o", os.devnull, "-e", f"trace={call}", "-P", path, "-P", f"{path}-wal"]
+        traced += ["-P", f"{path}-shm", "-e", f"inject={call}:signal=KILL:when={step}"]
+        out = subprocess.run([*traced, sys.executable, "-c", script, str(path)], capture_output=True, text=True)
+        if "ptrace" in out.stderr and "not permitted" in out.stderr:
+            pytest.skip("strace may not trace here")
+        given = out.stdout.split()
+        with SqliteStorage(path) as storage:
+            if given:
+                seqs = [e.seq for e in storage.read("s", 1)]
+                assert seqs[: len(given)] == list(range(min(len(given), 6))), (call, step)
+                assert len(seqs) - min(len(given), 6) in (0, 1)
+            storage.create("t", header("t"))
+            storage.append("t", [report("w", 0)])
+            assert storage.check() == []
+        if out.returncode == 0:
+            break  # there were fewer steps than that
+    assert step > 3 or call in ("ftruncate",)
+
+
+# What the disk has when append returns
+
+
+FLUSHES = {"finished": [1, 0, 0, 1, 0], "always": [1, 1, 1, 1, 1], "never": [0, 0, 0, 0, 0]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("durability", FLUSHES)
+def test_the_disk_has_what_durability_says(tmp_path, durability):
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace: apt-get install strace")
+    script = textwrap.dedent("""
+        import os, sys
+        from inloop.events import Event
+        from inloop.storage import SqliteStorage
+        storage = SqliteStorage(sys.argv[1], durability=sys.argv[2])
+        storage.names()
+        storage.create("a", [Event("m", 0, "study", -1, {})])
+        os.write(1, b"step")
+        for seq, kind in enumerate(["report", "report", "finished", "report"]):
+            storage.append("a", [Event("w", seq, "report", 0, None), Event("v", seq, kind, 0, None)])
+            os.write(1, b"step")
+        os._exit(0)
+    """)
+    command = ["strace", "-y", "-e", "trace=fdatasync,fsync,write", sys.executable, "-c", script]
+    out = subprocess.run([*command, str(tmp_path / "s.db"), durability], capture_output=True, text=True)
+    if "not permitted" in out.stderr:
+        pytest.skip("strace may not trace here")
+    steps = out.stderr.split('"step"')[:-1]
+    made = steps[0].rsplit("s.db-wal", 2)
+    assert [int("sync(" in s and "s.db-wal" in s) for s in steps[1:]] == FLUSHES[durability][1:]
+    assert ("fdatasync(" in made[-1] or len(made) > 1) or durability == "never"
+
+
+# Torn files
+
+
+def torn(tmp_path, original, which, size):
+    """A copy of the files of which one is cut off at ``size``, with a reader that has read the whole before."""
+    folder = tmp_path / f"{which}{size}"
+    folder.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{original}{suffix}", f"{folder}/s.db{suffix}")
+    live = SqliteStorage(folder / "s.db", timeout=1)
+    whole = live.read("s", 0)
+    os.truncate(folder / f"s.db{which}", size)
+    return folder / "s.db", live, whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["", "-wal"], ids=["file", "journal"])
+def test_of_a_torn_file_a_reader_gets_a_part_from_the_start_or_an_error(tmp_path, which):
+    original = tmp_path / "s.db"
+    storage = SqliteStorage(original)
+    storage.create("s", header())
+    for i in range(400):
+        storage.append("s", [report(f"worker{i % 3}", i, size=i % 5 * 100)])
+    storage._connection.shorten()
+    for i in range(400, 600):
+        storage.append("s", [report(f"worker{i % 3}", i, size=i % 5 * 100)])
+    end = os.stat(f"{original}{which}").st_size
+    rng = random.Random(1)
+    sizes = {0, 1, 31, 32, 99, 100, 4095, 4096, 8192, end - 1, end - 4096} | {rng.randrange(end) for _ in range(50)}
+    outcomes = collections.Counter()
+    for size in sorted(sizes):
+        path, live, whole = torn(tmp_path, original, which, size)
+        assert len(whole) == 601
+        for reader, since in ((live, 600), (live, 300), (live, 0), (SqliteStorage(path, timeout=1), 0)):
+            try:
+                events = reader.read("s", since)
+            except (StorageError, StudyNotFound) as error:
+                outcomes["error" if str(path) in str(error) else "error that names no file"] += 1
+                continue
+            assert events == whole[since : since + len(events)]
+            outcomes["whole" if since + len(events) == 601 else "part"] += 1
+            reader.close()
+        shutil.rmtree(path.parent)
+    storage.close()
+    assert outcomes.keys() <= {"whole", "part", "error"}
+    assert which or outcomes["error"] > 20
+
+
+def test_bytes_that_are_overwritten_are_noticed_or_do_not_matter(tmp_path):
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        storage.create("s", header())
+        storage.append("s", [report("w", i) for i in range(2000)])
+    content = (tmp_path / "s.db").read_bytes()
+    at = content.index(b'["w",1500,')
+    (tmp_path / "s.db").write_bytes(content[:at] + b"\0" * 30 + content[at + 30 :])
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        assert len(storage.read("s", 0, 1500)) == 1500
+        with pytest.raises(StorageError, match="damaged after event"):
+            storage.read("s", 0)
+
+
+# Forks
+
+
+def write_and_leave(storage, worker, how):
+    storage.append("s", [report(worker, i) for i in range(5)])
+    storage.read("s", 0)
+    if how == "close":
+        storage.close()
+    if how == "_exit":
+        os._exit(0)
+    sys.exit(0)
+
+
+@pytest.mark.parametrize("how", ["exit", "_exit", "close"])
+@pytest.mark.parametrize("where", ["sqlite", "served", "postgresql", "mariadb"])
+def test_an_open_handle_can_be_forked(tmp_path, request, where, how):
+    with contextlib.ExitStack() as stack:
+        if where == "sqlite":
+            storage = SqliteStorage(tmp_path / "s.db")
+        elif where == "served":
+            server = stack.enter_context(Server(SqliteStorage(tmp_path / "s.db")))
+            storage = ClientStorage(server.address, server.authkey)
+        else:
+            storage = empty(request.getfixturevalue(where).url)
+        stack.enter_context(storage)
+        storage.create("s", header())
+        for k in range(4):
+            storage.append("s", [report("parent", 2 * k)])
+            assert ran(write_and_leave, storage, f"child{k}", how) == 0
+            storage.append("s", [report("parent", 2 * k + 1)])
+        events = storage.read("s", 1)
+        assert [(e.worker, e.seq) for e in events if e.worker != "parent"] == [
+            (f"child{k}", i) for k in range(4) for i in range(5)
+        ]
+        assert [e.seq for e in events if e.worker == "parent"] == list(range(8))
+
+
+def empty(url):
+    storage = open_storage(url)
+    for name in storage.names():
+        storage.delete(name)
+    return storage
+
+
+# Many processes, one study
+
+
+def search(storage, k, gate):
+    study = inloop.load_study("many", storage, sampler=RandomSampler(), pruner=NopPruner())
+    gate.wait()
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        trial.report(x, 0)
+        assert not trial.should_prune()
+        trial.set_user_attr("process", k)
+        return x
+
+    study.optimize(objective, n_trials=100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["sqlite", "postgresql", "mariadb"])
+def test_sixteen_processes_share_a_study(tmp_path, request, where):
+    url = str(tmp_path / "s.db") if where == "sqlite" else request.getfixturevalue(where).url
+    storage = empty(url)
+    inloop.create_study(storage=storage, study_name="many", seed=5)
+    gate = FORK.Barrier(16)
+    processes = [FORK.Process(target=search, args=(url, k, gate)) for k in range(16)]
+    for p in processes:
+        p.start()
+    for p in processes:
+        p.join()
+    assert [p.exitcode for p in processes] == [0] * 16
+    trials = inloop.load_study("many", storage).trials
+    assert [t.number for t in trials] == list(range(1600))
+    assert all(t.state is TrialState.COMPLETE and t.curve == {0: t.value} for t in trials)
+    assert all(t.params["x"] == t.value for t in trials)
+    assert len({t.value for t in trials}) == 1600
+    assert all(sum(t.user_attrs["process"] == k for t in trials) == 100 for k in range(16))
+    storage.close()
+
+
+def big_writer(path, k, gate):
+    with SqliteStorage(path, durability="never") as storage:
+        gate.wait()
+        for i in range(500):
+            storage.append("s", [report(f"w{k}", i, size=40_000)])
+            storage.read("s", 4 * i)
+
+
+@pytest.mark.slow
+def test_the_journal_stays_short_under_four_writers(tmp_path):
+    path = tmp_path / "s.db"
+    SqliteStorage(path).create("s", header())
+    gate = FORK.Barrier(4)
+    writers = [FORK.Process(target=big_writer, args=(path, k, gate)) for k in range(4)]
+    for w in writers:
+        w.start()
+    longest = 0
+    while any(w.is_alive() for w in writers):
+        with contextlib.suppress(FileNotFoundError):
+            longest = max(longest, os.stat(f"{path}-wal").st_size)
+        time.sleep(0.005)
+    assert [w.exitcode for w in writers] == [0] * 4
+    assert os.stat(path).st_size < 1.2 * 2000 * 40_000
+    assert longest < 64 << 20
+
+
+# Full disks
+
+
+def fill_until_full(storage):
+    """Append until it fails; return how many events were acknowledged, and the error."""
+    for i in range(100_000):
+        try:
+            storage.append("s", [report("w", 2 * i, size=2000), finished("w", 2 * i + 1)])
+        except StorageError as error:
+            return 2 * i, str(error)
+    raise AssertionError("it was never full")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_says_so_and_loses_nothing_told(small_disk):
+    storage = SqliteStorage(small_disk / "s.db")
+    storage.create("s", header())
+    given, error = fill_until_full(storage)
+    assert given > 100
+    assert "full" in error
+    assert "nothing of this was written" in error
+    for reader in (storage, SqliteStorage(small_disk / "s.db")):
+        assert [e.seq for e in reader.read("s", 1)] == list(range(given))
+    subprocess.run(["mount", "-o", "remount,size=4M", small_disk], check=True)
+    for reader in (storage, SqliteStorage(small_disk / "s.db")):
+        reader.append("s", [report(f"later{id(reader)}", 0)])
+        assert len(reader.read("s", given + 1)) > 0
+        reader.close()
+
+
+def test_a_study_on_a_full_disk_keeps_what_was_told(small_disk):
+    study = inloop.create_study(storage=str(small_disk / "s.db"), study_name="s", seed=0, sampler=RandomSampler())
+    told = []
+
+    def objective(trial):
+        trial.set_user_attr("weight", "x" * 3000)
+        return trial.suggest_float("x", 0, 1)
+
+    with pytest.raises(StorageError, match="full"):
+        study.optimize(objective, callbacks=[lambda _, t: told.append(t.value)])
+    study = inloop.load_study("s", str(small_disk / "s.db"))
+    assert [t.value for t in study.trials if t.state is TrialState.COMPLETE] == told
+    assert len(told) > 20
+
+
+def write_under_quota(path):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    storage = SqliteStorage(path)
+    given, error = fill_until_full(storage)
+    assert str(path) in error
+    assert [e.seq for e in storage.read("s", 1)] == list(range(given))
+    assert given > 20
+
+
+def test_a_quota_says_so_and_loses_nothing_told(tmp_path):
+    SqliteStorage(tmp_path / "s.db").create("s", header())
+    assert ran(write_under_quota, tmp_path / "s.db") == 0
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        n = len(storage.read("s", 1))
+        assert n > 20
+        assert storage.append("s", [report("w", n)]) == n + 1
+
+
+# Connections that break
+
+
+class Line:
+    """A TCP line to a server that can be cut at the worst moment.
+
+    Attributes:
+        cuts: How often it was cut.
+    """
+
+    def __init__(self, address):
+        self.cuts = 0
+        self._kind = None
+        self._left = 0
+        self._swallow = False
+        self._to = address
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address = self._socket.getsockname()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def arm(self, kind, after=0):
+        """Cut the line when ``after`` more messages have passed: before a ``"request"`` or before its ``"reply"``."""
+        self._left, self._kind = after, kind
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self._socket.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._to)
+            threading.Thread(target=self._requests, args=(near, far), daemon=True).start()
+            threading.Thread(target=self._replies, args=(far, near), daemon=True).start()
+
+    def _requests(self, near, far):
+        with contextlib.suppress(OSError):
+            while data := near.recv(1 << 16):
+                if self._kind and self._left == 0:
+                    if self._kind == "request":
+                        break
+                    self._swallow = True
+                self._left -= 1
+                far.sendall(data)
+        self._end(near, far, self._kind == "request" and self._left == 0)
+
+    def _replies(self, far, near):
+        with contextlib.suppress(OSError):
+            while (data := far.recv(1 << 16)) and not self._swallow:
+                near.sendall(data)
+        self._end(near, far, self._swallow)
+
+    def _end(self, near, far, cut):
+        if cut:
+            self._kind, self._swallow = None, False
+            self.cuts += 1
+        for end in (near, far):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def over_a_line(where, tmp_path, request):
+    """A storage reached over a `Line`, and the line."""
+    with contextlib.ExitStack() as stack:
+        if where == "served":
+            server = stack.enter_context(Server(SqliteStorage(tmp_path / "s.db")))
+            line = Line(server.address)
+            storage = ClientStorage(line.address, server.authkey)
+        else:
+            url = request.getfixturevalue(where).url
+            empty(url).close()
+            port = int(url.rpartition(":")[2].partition("/")[0])
+            line = Line(("127.0.0.1", port))
+            storage = open_storage(url.replace(str(port), str(line.address[1])))
+        stack.callback(line.close)
+        yield stack.enter_context(storage), line
+
+
+@pytest.mark.parametrize("kind", ["request", "reply"])
+@pytest.mark.parametrize("where", ["served", "postgresql", "mariadb"])
+def test_an_append_whose_connection_breaks_is_made_once(tmp_path, request, where, kind):
+    messages = 4 if where == "mariadb" else 1  # of one append, the commit the last
+    with over_a_line(where, tmp_path, request) as (storage, line):
+        assert storage.names() == []
+        line.arm(kind)
+        storage.create("s", header())
+        for seq in range(24):
+            line.arm(kind if seq % 2 else None, after=seq // 2 % messages)
+            at = storage.append("s", [finished("w", 2 * seq), report("w", 2 * seq + 1)])
+            assert at in (2 * seq + 1, -1)
+            line.arm(kind if seq % 3 == 0 else None)
+            assert [e.seq for e in storage.read("s", 2 * seq + 1)] == [2 * seq, 2 * seq + 1]
+        line.arm(kind)
+        assert storage.names() == ["s"]
+        assert line.cuts == 1 + 12 + 8 + 1
+        assert [e.seq for e in storage.read("s", 1)] == list(range(48))
+        line.arm(kind)
+        storage.delete("s")
+        assert storage.names() == []
+
+
+def test_an_open_transaction_of_postgresql_hides_no_event(postgresql):
+    """One that took its position early and commits late is read before what came after it."""
+    psycopg = pytest.importorskip("psycopg")
+    with empty(postgresql.url) as storage, psycopg.connect(postgresql.url) as late:
+        storage.create("s", header())
+        (head,) = late.execute("UPDATE inloop_study SET head = head + 1 RETURNING head").fetchone()
+        late.execute(
+            "INSERT INTO inloop_event SELECT id, head - 1, 'late', 0, '[\"late\",0,\"x\",-1,null]' FROM inloop_study"
+        )
+        assert head == 2
+        writer = threading.Thread(target=lambda: storage.append("s", [report("w", 0)]))
+        writer.start()
+        seen = []
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            seen += storage.read("s", 1 + len(seen))
+        assert seen == []  # neither the open one nor, before it, the one that waits for it
+        late.commit()
+        writer.join(30)
+        seen += storage.read("s", 1 + len(seen))
+        assert [e.worker for e in seen] == ["late", "w"]
+
+
+def stop_in_transaction(url):
+    """Take the lock of a study as an append does, and stop."""
+    storage = open_storage(url)
+    storage.names()
+    with storage._engine.connect() as c:
+        c.exec_driver_sql("START TRANSACTION")
+        c.exec_driver_sql("UPDATE inloop_study SET head = head + 1")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["postgresql", "mariadb"])
+def test_a_worker_that_stops_in_an_append_keeps_the_others_waiting_for_seconds(request, where):
+    url = request.getfixturevalue(where).url
+    with empty(url) as storage:
+        storage.create("s", header())
+        storage.close()
+        stopped = FORK.Process(target=stop_in_transaction, args=(url,))
+        stopped.start()
+        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+        start = time.monotonic()
+        assert storage.append("s", [report("w", 0)]) == 1
+        assert 1 < time.monotonic() - start < 30
+        assert [e.worker for e in storage.read("s", 1)] == ["w"]
+        stopped.kill()
+        stopped.join()
+
+
+# Servers that go and come back
+
+
+def run_a_study(storage, n, pause):
+    study = inloop.create_study(storage=storage, study_name="s", seed=0, sampler=RandomSampler(), pruner=NopPruner())
+    told = []
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(5):
+            trial.report(x, step)
+            assert not trial.should_prune()
+        time.sleep(pause)
+        return x
+
+    study.optimize(objective, n_trials=n, callbacks=[lambda _, t: told.append(t.value)])
+    assert len(told) == n
+    trials = inloop.load_study("s", storage).trials
+    assert [t.value for t in trials] == told
+    assert all(list(t.curve) == [0, 1, 2, 3, 4] for t in trials)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["INT", "KILL"])
+@pytest.mark.parametrize("where", ["postgresql", "mariadb"])
+def test_a_study_goes_on_over_restarts_of_its_database(request, where, how):
+    database = request.getfixturevalue(where)
+    with empty(database.url) as storage:
+        failed = []
+
+        def work():
+            try:
+                run_a_study(storage, 150, 0.03)
+            except BaseException as error:
+                failed.append(error)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        for _ in range(2):
+            time.sleep(1)
+            database.stop(how if where == "postgresql" or how == "KILL" else "TERM")
+            database.start()
+        worker.join(120)
+        assert not failed, failed
+        assert not worker.is_alive()
+
+
+def serve_for_ever(path, port, key):
+    server = Server(SqliteStorage(path), port=port, authkey=key)
+    assert server.address
+    time.sleep(1000)
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_over_kills_of_its_server(tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    key = b"a key of the test"
+    with ClientStorage(("127.0.0.1", port), key) as client:
+        worker = threading.Thread(target=run_a_study, args=(client, 200, 0.01))
+        worker.start()
+        while worker.is_alive():
+            server = FORK.Process(target=serve_for_ever, args=(tmp_path / "s.db", port, key))
+            server.start()
+            time.sleep(0.7)
+            server.kill()
+            server.join()
+            if not worker.is_alive():
+                break
+    with SqliteStorage(tmp_path / "s.db") as storage:
+        trials = inloop.load_study("s", storage).trials
+        assert [t.state for t in trials] == [TrialState.COMPLETE] * 200
+        assert storage.check() == []
+
+
+def test_two_studies_in_one_file_know_nothing_of_each_other(tmp_path):
+    path = str(tmp_path / "s.db")
+    studies = [inloop.create_study(storage=path, study_name=n, seed=0, sampler=RandomSampler()) for n in "ab"]
+    for n in range(10):
+        studies[0].optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=1)
+        studies[1].optimize(lambda t: t.suggest_int("y", 0, 9), n_trials=1 + n % 2)
+    assert inloop.get_all_study_names(path) == ["a", "b"]
+    assert [len(inloop.load_study(n, path).trials) for n in "ab"] == [10, 15]
+    assert {k for t in inloop.load_study("b", path).trials for k in t.params} == {"y"}
+    inloop.delete_study("a", path)
+    assert len(inloop.load_study("b", path).trials) == 15
