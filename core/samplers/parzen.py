@@ -115,12 +115,13 @@ class Contrast:
 
         Steps that leave the interval are reflected.
         """
-        out = rng.random((m, d))
         pick = rng.integers(self._good + 1, size=m)
         kept = (pick < self._good)[:, None]  # the last one is the uniform
         x = self._at.take(pick, 0, mode="clip")
         x += self._width[0] * rng.standard_normal(x.shape)
-        x = 1.0 - np.abs(1.0 - np.abs(x))
+        np.abs(x, out=x)
+        x = 1.0 - np.abs(1.0 - x)
+        out = rng.random((m, d))
         if self._layout.plain and self._on is None:
             return np.where(kept, x, out)
         numbers, choices = self._layout.numbers, self._layout.choices
@@ -141,27 +142,32 @@ class Contrast:
     def _exponents(self, points: Array, active: Mask | None) -> Single:
         """Return the log of each kernel's density at each point ``(n, m)``, relative to the uniform one."""
         good, numbers, choices = self._good, self._layout.numbers, self._layout.choices
+        k, n = len(numbers), len(self._at)
         scale = (1.0 / self._width).astype(np.float32)
-        z = self._centred * np.repeat(scale, (good, len(self._at) - good), axis=0)
+        kernels = np.ones((n, k + 2), np.float32)
+        z = kernels[:, :k]
+        np.multiply(self._centred[:good], scale[0], out=z[:good])
+        np.multiply(self._centred[good:], scale[1], out=z[good:])
         q = ((points if self._layout.plain else points[:, numbers]) - 0.5).astype(np.float32) * scale[:, None]
         height = np.log(scale / _ROOT)
         other = math.log(1.0 - _STAY)
         if active is None and self._on is None:
-            const = -0.5 * np.einsum("ij,ij->i", z, z) + other * len(choices)
-            const[:good] += height[0].sum()
-            const[good:] += height[1].sum()
-            kernels = np.column_stack((z, const, np.ones_like(const)))
-            asked = np.ones((2, len(points), len(numbers) + 2), np.float32)
-            asked[:, :, :-2] = q
-            asked[:, :, -1] = -0.5 * np.einsum("gij,gij->gi", q, q)
+            const = np.einsum("ij,ij->i", z, z)
+            const *= -0.5
+            const[:good] += height[0].sum() + other * len(choices)
+            const[good:] += height[1].sum() + other * len(choices)
+            kernels[:, k] = const
+            asked = np.ones((2, len(points), k + 2), np.float32)
+            asked[:, :, :k] = q
+            asked[:, :, k + 1] = -0.5 * np.einsum("gij,gij->gi", q, q)
         else:
             on = np.ones_like(z) if self._on is None else self._on
             a = np.ones(points.shape, np.float32) if active is None else active.astype(np.float32)
             a, a_choice = a[:, numbers], np.repeat(other * a[None, :, choices], 2, axis=0)
-            const = (np.repeat(height, (good, len(z) - good), axis=0) - 0.5 * z * z) * on
-            kernels = np.concatenate((z, const, on, ~np.isnan(self._choice)), 1, dtype=np.float32)
+            terms = (np.repeat(height, (good, n - good), axis=0) - 0.5 * z * z) * on
+            kernels = np.concatenate((z, terms, on, ~np.isnan(self._choice)), 1, dtype=np.float32)
             asked = np.concatenate((q * a, np.repeat(a[None], 2, axis=0), -0.5 * q * q * a, a_choice), 2)
-        e = np.empty((len(z), len(points)), np.float32)
+        e = np.empty((n, len(points)), np.float32)
         np.matmul(kernels[:good], asked[0].T, out=e[:good])
         np.matmul(kernels[good:], asked[1].T, out=e[good:])
         for j, column in enumerate(choices):
