@@ -17,7 +17,7 @@ _SOBOL_COLUMNS = 21201  # scipy has direction numbers for so many
 _TYPES = ("sobol", "halton")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QMCSampler(Sampler):
     """Draws the points of a low-discrepancy sequence: trial ``n`` gets the ``n``-th one.
 

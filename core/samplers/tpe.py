@@ -24,7 +24,7 @@ _LOOK = 2048  # ranks looked through where trials of another space are among the
 _PROBES = 1024  # draws to find what is left of a finite space
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TPESampler(Sampler):
     """Proposes what is likely among good trials and unlikely among the others.
 
