@@ -159,7 +159,7 @@ class SqlStorage(Storage):
         if not rows or rows[0][0] != since - before or rows[-1][0] - rows[0][0] + 1 != len(rows):
             if not self._do(lambda c: c.exec_driver_sql("SELECT 1 FROM inloop_study WHERE id = %s", (number,)).all()):
                 raise self._missing(study)
-            raise StorageError(f"{self} is damaged: events of study {study!r} after event {since} are missing.")
+            raise StorageError(f"{self}: event {since} of study {study!r}, or one after it, has been lost.")
         return [line for _, line in rows[before:]]
 
     def _append(self, c: sa.Connection, number: int, rows: list[tuple[str, int, str]]) -> int | None:

@@ -132,7 +132,7 @@ class SqliteStorage(Storage):
         if not rows or rows[0][0] != start or rows[-1][0] - start + 1 != len(rows):
             if self._do(study, _Connection.last, first) is None:
                 raise self._missing(study)
-            raise StorageError(f"{self.path} is damaged: events of study {study!r} after event {since} are missing.")
+            raise StorageError(f"{self.path}: event {since} of study {study!r}, or one after it, has been lost.")
         return [line for _, line in rows[before:]]
 
     def _first(self, study: str, anew: bool = False) -> int:

@@ -92,7 +92,7 @@ class Storage(ABC):
 
         Args:
             study: Name of the study.
-            since: How many events of the log to pass over.
+            since: How many events of the log to pass over, at most as many as it has.
             limit: Return so many at most; None: all.
 
         Raises:
