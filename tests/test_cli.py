@@ -1,0 +1,177 @@
+"""The command ``inloop``."""
+
+import csv
+import io
+import json
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+
+import inloop
+import pytest
+from inloop.cli import main
+from inloop.events import Event, from_json
+from inloop.samplers import RandomSampler
+from inloop.storage import SqliteStorage, open_storage
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file with two studies; one has a trial of each state but LOST."""
+    path = str(tmp_path / "study.db")
+    study = inloop.create_study(storage=path, study_name="a", seed=0, sampler=RandomSampler())
+
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        trial.suggest_categorical("c", ["u", len])
+        trial.report(x, 0)
+        trial.set_user_attr("note", "é\n\x1b[31m")
+        if trial.number == 1:
+            raise inloop.TrialPruned
+        if trial.number == 2:
+            trial.report(math.inf, 1)
+            return math.nan
+        return x
+
+    with pytest.warns(UserWarning, match="NaN"):
+        study.optimize(objective, n_trials=4)
+    study.ask()
+    inloop.create_study(storage=path, study_name="b", direction="maximize")
+    return path
+
+
+@pytest.fixture
+def said(capsys):
+    """Runs the command and returns its exit code, what it wrote and its complaints."""
+
+    def run(*arguments):
+        code = main([str(a) for a in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_studies_and_best(path, said):
+    code, out, _ = said("studies", path, "--format", "json")
+    assert code == 0
+    a, b = json.loads(out)
+    best = inloop.load_study("a", path).best_trial
+    counts = {"running": 1, "complete": 2, "pruned": 1, "failed": 1, "lost": 0}
+    assert a == {"study": "a", "direction": "minimize", "trials": 5, **counts, "best": best.value}
+    assert (b["study"], b["direction"], b["trials"], b["best"]) == ("b", "maximize", 0, None)
+    (row,) = json.loads(said("best", path, "a", "--format", "json")[1])
+    assert (row["number"], row["value"], row["params"]["x"]) == (best.number, best.value, best.params["x"])
+    assert said("best", path, "b")[::2] == (1, "inloop: study 'b' has no complete trial yet.\n")
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_trials_in_every_format(path, said, form):
+    code, out, _ = said("trials", path, "a", "--format", form)
+    assert code == 0
+    states = ["COMPLETE", "PRUNED", "FAILED", "COMPLETE", "RUNNING"]
+    if form == "json":
+        rows = json.loads(out, parse_constant=pytest.fail)  # strict JSON
+        assert rows[2]["value"] == "nan"
+        assert rows[0]["user_attrs"] == {"note": "é\n\x1b[31m"}
+    elif form == "csv":
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert float(rows[0]["params_x"]) == inloop.load_study("a", path).trials[0].params["x"]
+        assert rows[0]["user_attrs_note"] == "é\n\x1b[31m"
+    else:
+        head, *lines = out.splitlines()
+        assert len({line.index(s) for line, s in zip(lines, states, strict=True)}) == 1
+        rows = [dict(zip(head.split(), line.split(), strict=False)) for line in lines]
+        assert "\x1b" not in out
+    assert [r["state"] for r in rows] == states
+    assert [int(r["number"]) for r in rows] == list(range(5))
+
+
+def test_export_is_the_log(path, said, tmp_path):
+    code, out, _ = said("export", path, "a")
+    events = SqliteStorage(path).read("a", 0)
+    assert code == 0
+    assert [repr(from_json(line)) for line in out.splitlines()] == [repr(e) for e in events]
+    assert said("export", path, "a", "--output", tmp_path / "log")[1] == ""
+    assert (tmp_path / "log").read_text() == out
+
+
+def test_delete_asks_first(path, said):
+    assert said("delete", path, "b")[::2] == (1, "inloop: delete: nobody is there to ask; say --yes.\n")
+    assert said("delete", path, "b", "--yes")[0] == 0
+    assert inloop.get_all_study_names(path) == ["a"]
+    assert said("trials", path)[0] == 0  # the only one need not be named
+    assert "No study named 'b'" in said("delete", path, "b", "--yes")[2]
+
+
+def test_what_is_not_there_is_named(path, said, tmp_path):
+    assert said("trials", tmp_path / "typo.db")[::2] == (1, f"inloop: there is no file {tmp_path}/typo.db.\n")
+    assert not (tmp_path / "typo.db").exists()
+    assert said("trials", path)[2] == "inloop: say which study: ['a', 'b'].\n"
+    assert "No study named 'c'" in said("trials", path, "c")[2]
+    assert "is not known" in said("studies", "redis://x")[2]
+
+
+def test_check_counts_what_is_there(path, said):
+    storage = SqliteStorage(path)
+    study = inloop.load_study("a", path)
+    running = next(iter(study.history.running))
+    storage.append("a", [Event("w", 1, "finished", running, ["LOST", None, 0.0]), Event("w", 2, "hologram", 0, {})])
+    code, out, _ = said("check", path)
+    assert (code, out.splitlines()[-1]) == (0, "no problems")
+    n = len(storage.read("a", 0))
+    assert f"study 'a': {n} events of 3 workers, 0 bad lines" in out
+    assert "  lost: [4]\n" in out
+    assert "does not know: {'hologram': 1}" in out
+
+
+def test_check_finds_bad_lines_and_goes_on_after_them(path, said):
+    storage = SqliteStorage(path)
+    n = len(storage.read("a", 0))
+    storage.close()
+    with sqlite3.connect(path) as file:
+        first = 1 << 40
+        file.execute("UPDATE event SET line = 'garbage' WHERE id = ?", (first + 12,))
+        file.execute("UPDATE event SET line = ? WHERE id = ?", ('["w",1,"report",99,[0,0,0.5]]', first + 14))
+        file.execute("DELETE FROM event WHERE id = ?", (first + n - 2,))
+    file.close()
+    code, out, _ = said("check", path, "a")
+    assert code == 1
+    assert "garbage" in out
+    assert "event 14 makes no sense" in out
+    assert "has been lost" in out
+    assert out.count("PROBLEM") >= 3
+
+
+def test_check_of_a_torn_file_says_so(path, said):
+    SqliteStorage(path).delete("b")  # brings the file itself up to date
+    with open(path, "r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 4096 * 3)
+    code, out, err = said("check", path)
+    assert code == 1
+    assert "PROBLEM" in out or "inloop:" in err
+
+
+def test_serve_gives_workers_a_url(path, tmp_path):
+    key = tmp_path / "key"
+    command = [sys.executable, "-m", "inloop.cli", "serve", path, "--authkey-file", str(key)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        line = process.stdout.readline()
+        url = line.rpartition(" at ")[2].strip()
+        assert os.stat(key).st_mode & 0o777 == 0o600
+        assert inloop.get_all_study_names(url) == ["a", "b"]
+        study = inloop.load_study("b", url, sampler=RandomSampler())
+        study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=3)
+        key.write_text("another key than that")
+        with pytest.raises(PermissionError, match="another authkey"):
+            open_storage(url).names()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "does not know the key" in complaints
+    assert len(inloop.load_study("b", path).trials) == 3
