@@ -16,6 +16,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))]
+OPTIONS = {"quickstart.py": [["--trials", "3"], ["--trials", "3", "--xgboost"]]}
+EXAMPLES = [
+    [path.name, *options]
+    for path in sorted((ROOT / "examples").glob("*.py"))
+    for options in OPTIONS.get(path.name, [[]])
+]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # walked by import, not by file: under an editable install a file imported by its path would be a second module
 MODULES = ["inloop", *(m.name for m in pkgutil.walk_packages(inloop.__path__, "inloop."))]
@@ -52,6 +58,16 @@ def test_the_blocks_of_a_page_run_one_after_another(page, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "page", script)
     for block in blocks(page):
         exec(compile(block, str(ROOT / page), "exec", dont_inherit=True), vars(script))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", EXAMPLES, ids=" ".join)
+def test_the_examples_run(command, tmp_path):
+    name, *options = command
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / name, *options], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_first_block_of_the_readme_is_short():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import email
+import importlib
 import re
 import shutil
 import subprocess
@@ -63,6 +65,17 @@ def test_the_metadata_say_what_is_needed(metadata):
     assert metadata["Version"] == inloop.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.10"
+
+
+@pytest.mark.slow
+def test_the_commands_are_there(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        text = next(archive.read(n) for n in archive.namelist() if n.endswith("entry_points.txt"))
+    scripts = configparser.ConfigParser()
+    scripts.read_string(text.decode())
+    for target in scripts["console_scripts"].values():
+        module, _, function = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 @pytest.mark.slow
