@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import numbers
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from inloop import FrozenTrial
@@ -22,6 +23,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection._validation import _fit_and_score, _score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
@@ -29,8 +31,8 @@ from sklearn.utils.validation import _check_method_params
 
 #: Takes an estimator as it is after some iterations, returns its score on the fold's test rows.
 Score: TypeAlias = Callable[[Any], float]
-#: Fits an estimator with the given arguments, tells a `Watch` how it does, and returns the number of iterations run.
-Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], Score, "Watch"], int]
+#: Fits an estimator with the given arguments and tells a `Watch` how it does.
+Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], Score, "Watch"], None]
 
 _JUDGED = ("study", "created", "report", "pruned", "finished")  # kinds of events that pruners go by
 _FIRST = 3  # the iteration of the first report; earlier ones do not foretell the last
@@ -103,8 +105,6 @@ class Watch:
         #: (iteration, score), in order.
         self.curve: list[tuple[int, float]] = []
         self.stopped = False
-        #: Number of iterations that the fit ran, 0 where it did not say.
-        self.iterations = 0
 
     def __call__(self, step: int, score: float) -> bool:
         """Take the score after ``step`` iterations; return whether to stop."""
@@ -131,7 +131,7 @@ def run_fold(
         **options: Of scikit-learn's ``_fit_and_score``.
 
     Returns:
-        scikit-learn's result of the fold, with ``curve``, ``stopped`` and ``iterations`` of the watch.
+        scikit-learn's result of the fold, with ``curve`` and ``stopped`` of the watch, and the ``iterations`` run.
     """
     if watch is not None:
         test_rows, test_y = _safe_split(estimator, X, y, options["test"], options["train"])
@@ -144,7 +144,7 @@ def run_fold(
     out: dict[str, Any] = _fit_and_score(estimator, X, y, **options)
     out["curve"] = watch.curve if watch is not None else []
     out["stopped"] = watch is not None and watch.stopped
-    out["iterations"] = watch.iterations if watch is not None else 0
+    out["iterations"] = iterations_of(last_step(estimator))
     return out
 
 
@@ -165,7 +165,7 @@ def _attach(estimator: Any, test_rows: Any, score: Callable[[Any, Any], float], 
         def fit_last(*args: Any, **kwargs: Any) -> Any:
             del last.fit
             rows = test_rows if last is estimator or len(estimator) == 1 else estimator[:-1].transform(test_rows)
-            watch.iterations = family(last, args, kwargs, lambda view: score(view, rows), watch)
+            family(last, args, kwargs, lambda view: score(view, rows), watch)
             return last
 
         last.fit = fit_last
@@ -198,6 +198,35 @@ def family_of(estimator: Any) -> Family | None:
     return None
 
 
+def iterations_of(estimator: Any) -> int:
+    """Return how many iterations a fitted estimator has run, 0 if it has none or did not get so far."""
+    family = family_of(estimator)
+    try:
+        if family is _xgboost:
+            return int(estimator.get_booster().num_boosted_rounds())
+        if family is _lightgbm:
+            return int(estimator.booster_.current_iteration())
+        if family is _by_rounds:
+            return int(estimator.n_iter_)
+        return len(estimator.estimators_) if family is _by_trees else 0
+    except (AttributeError, NotFittedError):
+        return 0
+
+
+def most_iterations(estimator: Any, space: Mapping[str, Any]) -> int:
+    """Return the largest number of iterations that candidates may have, 0 if none is known.
+
+    Args:
+        estimator: Of the search; the number is that of its last step.
+        space: Distributions by parameter of ``estimator``: the number may be searched for.
+    """
+    names = ("n_estimators", "max_iter")
+    searched = [d for n, d in space.items() if n.rpartition("__")[2] in names]
+    fixed = getattr(last_step(estimator), "n_estimators", getattr(last_step(estimator), "max_iter", 0))
+    tops = [d.high if hasattr(d, "high") else max(getattr(d, "choices", [0])) for d in searched] or [fixed]
+    return max((int(top) for top in tops if isinstance(top, numbers.Integral)), default=0)
+
+
 def steps(total: int, ratio: float) -> Iterator[int]:
     """Yield the iterations after which to report: about ``3 * ratio**k``, the same for every ``total``, and below it.
 
@@ -211,7 +240,7 @@ def steps(total: int, ratio: float) -> Iterator[int]:
         k += 1
 
 
-def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> int:
+def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
     from xgboost.callback import TrainingCallback
 
     due = set(steps(estimator.get_num_boosting_rounds(), _CALLBACK_RATIO))
@@ -230,10 +259,9 @@ def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score:
         estimator.fit(*args, **kwargs)
     finally:
         estimator.callbacks = own
-    return int(estimator.get_booster().num_boosted_rounds())
 
 
-def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> int:
+def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
     from lightgbm.callback import EarlyStopException
 
     due = set(steps(estimator.n_estimators, _CALLBACK_RATIO))
@@ -248,27 +276,25 @@ def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
 
     report.order = 25  # type: ignore[attr-defined]  # before LightGBM's own early stopping
     estimator.fit(*args, **{**kwargs, "callbacks": [*(kwargs.get("callbacks") or []), report]})
-    return int(estimator.booster_.current_iteration())
 
 
-def _by_trees(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> int:
-    return _restarted(estimator, "n_estimators", args, kwargs, score, watch)
+def _by_trees(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+    _restarted(estimator, "n_estimators", args, kwargs, score, watch)
 
 
-def _by_rounds(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> int:
-    return _restarted(estimator, "max_iter", args, kwargs, score, watch)
+def _by_rounds(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+    _restarted(estimator, "max_iter", args, kwargs, score, watch)
 
 
 def _restarted(
     estimator: Any, param: str, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch
-) -> int:
+) -> None:
     """Fit by scikit-learn's ``warm_start``; the trees are those of one fit."""
     total, seed = getattr(estimator, param), estimator.random_state
     if estimator.warm_start or _stops_itself(estimator, args):
         estimator.fit(*args, **kwargs)
-        return 0
+        return
     estimator.set_params(warm_start=True)
-    step = total
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "class_weight presets")  # they do not matter on the same rows
@@ -280,7 +306,6 @@ def _restarted(
                     break
     finally:
         estimator.set_params(**{param: total, "random_state": seed, "warm_start": False})
-    return int(step)
 
 
 def _stops_itself(estimator: Any, args: Sequence[Any]) -> bool:

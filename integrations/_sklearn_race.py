@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from inloop import FrozenTrial, Study, StudyStopped, Trial, TrialState
-from inloop.pruners import NopPruner, WilcoxonPruner
+from inloop.pruners import NopPruner, Pruner, WilcoxonPruner
 
 from ._sklearn_iterations import View, Watch
 from ._sklearn_space import SearchSpace
@@ -19,7 +19,7 @@ Out: TypeAlias = dict[str, Any]
 
 #: Streams of reports. At step = number of folds done: the mean over them (see `adjusted`), the score of the last one.
 MEANS, FOLDS = 0, 1
-#: Stream of the first fold's reports from inside its fit, at step = iteration; one more for each fold.
+#: Stream of the first fold's reports from inside its fit, at step = iteration.
 ITERATIONS = 2
 
 _MIN_FOLDS = 2  # one fold says more of the fold than of the candidate
@@ -71,7 +71,7 @@ class Race:
         n_splits: Number of folds.
         size: Candidates in flight.
         value: Takes the scores of a fold, returns its value of the objective.
-        iterations: Whether folds report from inside their fits.
+        inside: Judges the first fold from inside its fit; None: nobody does.
         told: Called with each trial that has ended.
     """
 
@@ -83,7 +83,7 @@ class Race:
         n_splits: int,
         size: int,
         value: Callable[[Any], float],
-        iterations: bool = False,
+        inside: Pruner | None = None,
         told: Callable[[FrozenTrial], None] = lambda trial: None,
     ) -> None:
         self.candidates: list[Candidate] = []
@@ -93,7 +93,7 @@ class Race:
         self._n_splits = n_splits
         self._size = size
         self._value = value
-        self._iterations = iterations
+        self._inside = inside
         self._call = told
         self._told = 0
         self._reference: list[float] | None = None
@@ -124,10 +124,16 @@ class Race:
         return tasks
 
     def watch(self, candidate: Candidate, fold: int, workers: int) -> Watch | None:
-        """Return who takes the reports from inside the fit of one fold, None if there are to be none."""
-        if self._judge is None or not self._iterations:
+        """Return who judges a fold from inside its fit, None if nobody does.
+
+        Only the first fold is judged so: whoever gets through it is good enough to be judged by whole folds. Over
+        recorded curves of XGBoost and LightGBM (3 data sets x 12 orders of 30 candidates), judging all folds
+        cost as much and lost more good candidates (by median: score lost .033 against .012 of the distance from
+        the median to the best tenth, at 37 % of the cost without pruning; by halving .41 against .17, at 11 %).
+        """
+        if self._judge is None or self._inside is None or fold:
             return None
-        return self._judge.watch(candidate, fold, alone=workers == 1)
+        return self._judge.watch(candidate, self._inside, alone=workers == 1)
 
     def take(self, candidate: Candidate, fold: int, out: Out) -> None:
         """Take in the result of one fold."""
@@ -171,7 +177,9 @@ class Race:
         """Return how many folds will count whatever the pruner says."""
         if self._judge is None or candidate.reference is None:
             return self._n_splits
-        return min(max(len(candidate.outs) + 1, 0 if self._iterations else _MIN_FOLDS), self._n_splits)
+        if self._inside is not None and not candidate.outs:
+            return 1
+        return min(max(len(candidate.outs) + 1, _MIN_FOLDS), self._n_splits)
 
     def _count(self, candidate: Candidate, out: Out) -> None:
         if out["stopped"]:
@@ -186,7 +194,7 @@ class Race:
         trial, scores = candidate.trial, candidate.scores
         for fold, out in enumerate(candidate.run):
             for step, value in out["curve"]:
-                trial.report(value, step, stream=ITERATIONS + fold)
+                trial.report(value, step, stream=ITERATIONS)
             if fold < len(scores):
                 mean = adjusted(scores[: fold + 1], self._reference, self._n_splits)
                 trial.report(scores[fold], step=fold + 1, stream=FOLDS)
@@ -222,17 +230,16 @@ class Judge:
             view.history.provide(study.space)
         view.update(study._log.storage.read(study.study_name, view.read))
 
-    def watch(self, candidate: Candidate, fold: int, alone: bool) -> Watch:
-        """Return who judges one fold from inside its fit.
+    def watch(self, candidate: Candidate, pruner: Pruner, alone: bool) -> Watch:
+        """Return who judges the first fold from inside its fit.
 
         Args:
             candidate: Of which candidate.
-            fold: Which fold.
-            alone: Whether no other fold runs at the same time. Else its reports must not be seen by others,
-                as it may come to nothing if an earlier fold is stopped.
+            pruner: Whom to ask.
+            alone: Whether the fold runs in this thread; else it gets a view of its own.
         """
         view = self._view(candidate) if alone else self._view(candidate).fork()
-        return Watch(self._study.pruner, view, candidate.trial.number, ITERATIONS + fold)
+        return Watch(pruner, view, candidate.trial.number, ITERATIONS)
 
     def prunes(self, candidate: Candidate) -> bool:
         """Say whether the candidate ends after the folds that it has."""

@@ -179,17 +179,15 @@ def distribution(value: Any, name: str) -> Distribution:
         >>> distribution(("l1", "l2"), "penalty")
         Categorical(choices=('l1', 'l2'))
     """
+    if isinstance(value, str | bytes):
+        raise TypeError(f"{name}: expected a list of choices, got {value!r}; for a single value write [{value!r}].")
+    if (isinstance(value, Sequence) and not isinstance(value, tuple | list | range)) or hasattr(value, "iloc"):
+        value = list(value)
     try:
-        if isinstance(value, tuple):
-            return _tuple(value)
-        foreign = _foreign(value)
-        if foreign is not None:
-            return foreign
-        if isinstance(value, Sequence) or hasattr(value, "iloc"):
-            return Categorical(list(value) if not isinstance(value, str | bytes) else value)
-        return as_distribution(value, name)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"parameter {name!r}: {error}") from None
+        known = _tuple(value) if isinstance(value, tuple) else _foreign(value)
+        return as_distribution(value, name) if known is None else known
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _tuple(value: tuple[Any, ...]) -> Distribution:

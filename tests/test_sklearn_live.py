@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from inloop.integrations._sklearn_iterations import steps
 from inloop.integrations.sklearn import BayesSearchCV
-from inloop.pruners import MedianPruner, PercentilePruner, SuccessiveHalvingPruner, ThresholdPruner
+from inloop.pruners import PercentilePruner, SuccessiveHalvingPruner, ThresholdPruner
 from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_diabetes
@@ -241,7 +241,7 @@ def test_a_fit_that_is_not_pruned_is_a_plain_fit(family, seed):
     assert first.curves[2].steps == (
         [3, 9, 27] if family.split()[0] not in ("xgboost", "lightgbm") else [3, 5, 9, 16, 27]
     )
-    assert set(first.curves) == {0, 1, 2, 3, 4}
+    assert set(first.curves) == {0, 1, 2}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -274,11 +274,11 @@ def test_inside_a_pipeline_reports_are_those_of_the_transformed_rows(family):
     options = {"n_iter": 3, "cv": 3, "scoring": "neg_log_loss"}
     search = search_of(estimator, space, resource="iterations", pruner=NEVER, **options).fit(*CANCER)
     for k, trial in enumerate(search.study_.trials):
-        step, value = trial.curves[3].steps[-1], trial.curves[3].values[-1]
+        step, value = trial.curves[2].steps[-1], trial.curves[2].values[-1]
         shorter = {"model__n_estimators" if family != "histograms" else "model__max_iter": [step]}
         one = clone(estimator).set_params(**search.cv_results_["params"][k])
         alone = GridSearchCV(one, shorter, cv=3, scoring="neg_log_loss").fit(*CANCER)
-        np.testing.assert_allclose(value, alone.cv_results_["split1_test_score"][0], rtol=1e-9)
+        np.testing.assert_allclose(value, alone.cv_results_["split0_test_score"][0], rtol=1e-9)
 
 
 def test_the_last_step_may_be_searched_itself():
@@ -344,5 +344,13 @@ def test_steps_are_the_same_for_every_length_and_hold_the_rungs_of_halving(ratio
         assert set(SuccessiveHalvingPruner(min_resource=3).rungs(total)) <= set(taken)
 
 
-def test_names_of_pruners_inside_fits():
-    assert inside("boosting", "median").study_.pruner == MedianPruner()
+@pytest.mark.parametrize(
+    ("searched", "first"), [({}, 6), ({"n_estimators": inloop.Int(10, 100)}, 20), ({"n_estimators": [10, 50]}, 10)]
+)
+def test_pruners_by_name_have_a_rung_after_a_fifth_of_the_iterations(searched, first):
+    model = GradientBoostingClassifier(n_estimators=30, random_state=0)
+    space = {"learning_rate": stats.loguniform(1e-3, 1), **searched}
+    search = search_of(model, space, resource="iterations", pruner="halving", n_iter=16, cv=3).fit(*CANCER)
+    assert search.study_.pruner == SuccessiveHalvingPruner(min_resource=2)
+    inside = {t.curves[2].steps[-1] for t in search.study_.trials if t.state.name == "PRUNED" and 1 not in t.curves}
+    assert min(inside) == next(s for s in steps(1000, 3.0) if s >= first)
