@@ -56,11 +56,13 @@ class Database:
         self._process = None
 
     def start(self):
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = None
         deadline = time.monotonic() + 60
-        while subprocess.run(self._ready, capture_output=True).returncode != 0:
-            assert self._process.poll() is None, f"{self._command} ended with {self._process.returncode}"
+        while self._process is None or subprocess.run(self._ready, capture_output=True).returncode != 0:
             assert time.monotonic() < deadline, f"{self._command} is not ready after 60 s"
+            # a new one ends at once while children of one that was killed still hold its memory
+            if self._process is None or self._process.poll() is not None:
+                self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(0.1)
 
     def stop(self, signal="TERM"):
