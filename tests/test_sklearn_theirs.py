@@ -23,6 +23,7 @@ DIFFERS = {
     "test_callable_multimetric_clf_all_fits_fail": REPEATS,
     "test_grid_search_cv_splits_consistency": REPEATS,
     "test_custom_run_search": "compares all attributes; study_ and n_pruned_ are more",
+    "test_search_default_iid": ORDER,
     "test_search_with_2d_array": ORDER,
     "test_search_cv_results_rank_tie_breaking": ORDER,
     "test_search_cv_timing": ORDER,
