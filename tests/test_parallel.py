@@ -42,6 +42,7 @@ def dies_once(trial):
     assert not trial.should_prune()  # what was reported is in the log now
     if trial.number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)  # so that the others are still at work when the death is noticed
     return x**2
 
 
