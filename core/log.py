@@ -100,9 +100,8 @@ class Log:
             self._beat()
 
     def finish(self, trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
-        """End a trial unless it has ended."""
+        """End a trial unless it has ended; of two ends in the log the first counts."""
         with self.lock:
-            self.sync()
             if not trial.finished:
                 end: Fact = ("finished", trial.number, (state.name, value, time.time()))
                 self.write(*trial.held_facts(), end)

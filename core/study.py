@@ -348,7 +348,6 @@ class Study:
     def _should_prune(self, record: FrozenTrial, stream: int, since: int) -> bool:
         log = self._log
         with log.lock:
-            log.sync()
             if record.finished or not self.pruner.prune(log.history, record, stream, since):
                 return record.finished
             log.write(("pruned", record.number, (stream, record.curves[stream].steps[-1])))

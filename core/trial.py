@@ -186,6 +186,8 @@ class Trial:
             return True
         if self._unsent:
             self._send()
+        else:
+            self.study._log.sync()
         if record.last is None:
             return False
         stream = record.last[0]

@@ -26,9 +26,15 @@ CREATE TABLE event (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_LAYOUT};
 """
+# One statement: it looks whether the log has the event, finds the next id and writes. An id that is a text is refused.
+_APPEND = """
+INSERT INTO event (id, line) VALUES (
+    CASE WHEN EXISTS (SELECT 1 FROM event WHERE id > ? AND id < ? AND substr(line, 1, ?) = ?) THEN 'held'
+    ELSE coalesce((SELECT max(id) + 1 FROM event WHERE id >= ? AND id < ?), 'none') END, ?)
+"""
 _PAGE = 5000  # events of one query; between two queries the write-ahead log can start anew
 _JOURNAL = 16 << 20  # bytes over which the write-ahead log is made to start anew
-_LOOK = 256  # commits between two looks at its size
+_LOOK = 1 << 20  # bytes written between two looks at its size
 _FLUSHED = {"finished": frozenset({"study", "finished"}), "never": frozenset[str](), "always": None}
 _NETWORK = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs",
@@ -107,7 +113,7 @@ class SqliteStorage(Storage):
             page = _PAGE if limit is None else min(_PAGE, limit - len(events))
             lines = self._page(study, first, since + len(events), page)
             try:
-                events += from_json_lines(lines)
+                events += from_json_lines(lines) if lines else []
             except ValueError as error:
                 raise StorageError(f"{self.path} is damaged after event {since + len(events)}: {error}.") from None
             if len(lines) < page:
@@ -206,7 +212,7 @@ class _Connection:
     def __init__(self, path: str, timeout: float) -> None:
         self._path = path
         self._timeout = timeout
-        self._commits = 0
+        self._unlooked = 0
         self._written: dict[tuple[int, str], tuple[int, int]] = {}  # study's first id, worker -> its last seq, id
         self._journal: int | None = None  # file descriptor
         self._sql = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
@@ -273,7 +279,7 @@ class _Connection:
                 self._insert(first, lines)
             elif from_json_lines([self.rows(first, 1)[0][1]])[0].uid != uid:
                 first = None
-            self._commit()
+            self._run("COMMIT")
         except BaseException:
             self._rollback()
             raise
@@ -287,7 +293,7 @@ class _Connection:
             if first is not None:
                 self._run("DELETE FROM event WHERE id >= ? AND id < ?", (first, first + _POSITIONS))
                 self._run("DELETE FROM study WHERE name = ?", (study,))
-            self._commit()
+            self._run("COMMIT")
         except BaseException:
             self._rollback()
             raise
@@ -300,42 +306,62 @@ class _Connection:
         Returns:
             The position of the first event, -1 if some were in the log already; None if there is no log.
         """
-        new: list[str] = []
+        at, end = first, first + _POSITIONS
+        written: dict[str, tuple[int, int]] = {}
+        try:
+            if len(lines) > 1:  # one statement is a transaction by itself
+                self._begin()
+            for event, line in zip(events, lines, strict=True):
+                worker, seq, _, _, _ = event
+                last, known = written.get(worker) or self._written.get((first, worker), (-1, first - 1))
+                start = f'["{worker}",{seq},'
+                after = known if seq > last else first - 1
+                at = self._run(_APPEND, (after, end, len(start), start, first, end, line)).lastrowid or first
+                written[worker] = (seq, at)
+            if len(lines) > 1:
+                self._run("COMMIT")
+        except sqlite3.IntegrityError:
+            self._rollback()
+            return self._append_rest(first, events, lines)
+        except BaseException:
+            self._rollback()
+            raise
+        for worker, mark in written.items():
+            self._written[first, worker] = mark
+        self._tidy(lines)
+        return at - len(lines) + 1 - first
+
+    def _append_rest(self, first: int, events: Sequence[Event], lines: list[str]) -> int | None:
+        """Append those events that are not in the log; return -1, None if there is no log."""
         self._begin()
         try:
             head = self.last(first)
             if head is not None:
-                new = [line for e, line in zip(events, lines, strict=True) if not self._holds(first, head, e)]
-                self._insert(head + 1, new)
-            self._commit()
+                held = {uid for worker in {e[0] for e in events} for uid in self._uids(first, worker)}
+                self._insert(head + 1, [x for e, x in zip(events, lines, strict=True) if (e[0], e[1]) not in held])
+            self._run("COMMIT")
         except BaseException:
             self._rollback()
             raise
-        if head is None or len(new) < len(lines):
-            return None if head is None else -1
-        for i, event in enumerate(events, head + 1):
-            self._written[first, event[0]] = (event[1], i)
-        return head + 1 - first
+        return None if head is None else -1
 
-    def _holds(self, first: int, head: int, event: Event) -> bool:
-        """Return whether the log has the event; the search starts at what this process last wrote for its worker."""
-        worker, seq, _, _, _ = event
-        last, known = self._written.get((first, worker), (-1, -1))
-        if known == head and seq > last:
-            return False
-        after = known if seq > last else -1
-        start = f'["{worker}",{seq},'
-        query = "SELECT 1 FROM event WHERE id > ? AND id <= ? AND substr(line, 1, ?) = ? LIMIT 1"
-        return self._run(query, (max(after, first - 1), head, len(start), start)).fetchone() is not None
+    def _uids(self, first: int, worker: str) -> list[tuple[str, int]]:
+        """Return (worker, seq) of all events of a worker."""
+        start = f'["{worker}",'
+        query = "SELECT line FROM event WHERE id >= ? AND id < ? AND substr(line, 1, ?) = ?"
+        rows = self._run(query, (first, first + _POSITIONS, len(start), start)).fetchall()
+        return [(e.worker, e.seq) for e in from_json_lines([line for (line,) in rows])]
 
     def _begin(self) -> None:
         self._run("BEGIN IMMEDIATE")
 
-    def _commit(self) -> None:
-        self._run("COMMIT")
-        self._commits += 1
-        if self._commits % _LOOK == 0 and self._wal and os.stat(self._path + "-wal").st_size > _JOURNAL:
-            self.shorten()
+    def _tidy(self, lines: list[str]) -> None:
+        """Look whether the write-ahead log has grown too long, once in so many bytes."""
+        self._unlooked += 4096 + sum(map(len, lines))  # an append rewrites a page at least
+        if self._unlooked > _LOOK and self._wal:
+            self._unlooked = 0
+            if os.stat(self._path + "-wal").st_size > _JOURNAL:
+                self.shorten()
 
     def _rollback(self) -> None:
         if self._sql.in_transaction:
