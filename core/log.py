@@ -77,7 +77,9 @@ class Log:
         with self.lock:
             while True:
                 events = self.storage.read(self.name, self.history.events, _PAGE)
-                if events and (self.storage.shared or events[-1].worker != self.worker):
+                if not events:
+                    return
+                if self.storage.shared or events[-1].worker != self.worker:
                     now = time.monotonic()
                     for e in events:
                         if e.worker != self.worker:
