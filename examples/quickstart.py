@@ -1,9 +1,9 @@
-"""Tune LightGBM (or XGBoost) on handwritten digits, with pruning inside the training loop, without it, and at random.
+"""Tune LightGBM (or XGBoost) on the breast cancer data, with pruning inside the training loop, without it, and at random.
 
 Prints what each search found and what it cost: the same number of trials first, then the search with pruning
 goes on until it has spent as many boosting rounds as the one without. Draws that search.
 
-    python examples/quickstart.py [--xgboost] [--trials 20] [--seed 0] [--picture quickstart.png]
+    python examples/quickstart.py [--xgboost] [--trials 50] [--seed 0] [--picture quickstart.png]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import xgboost
 from inloop.integrations.lightgbm import LightGBMPruningCallback
 from inloop.integrations.plot import plot_curves, plot_effort, plot_history
 from inloop.integrations.xgboost import XGBoostPruningCallback
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
@@ -36,7 +36,7 @@ PRUNER = inloop.pruners.SuccessiveHalvingPruner(min_resource=30, reduction_facto
 
 @dataclass(frozen=True)
 class Data:
-    """A split of the digits: 10 classes, 64 features."""
+    """A split of the breast cancer data: 2 classes, 30 features, 569 rows."""
 
     X: np.ndarray
     y: np.ndarray
@@ -47,8 +47,8 @@ class Data:
 
 
 def load(seed: int) -> Data:
-    """Split the digits into half for training, a quarter for validation, a quarter for the test."""
-    X, y = load_digits(return_X_y=True)
+    """Split the data into half for training, a quarter for validation, a quarter for the test."""
+    X, y = load_breast_cancer(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.25, random_state=seed, stratify=y)
     X, X_valid, y, y_valid = train_test_split(X, y, test_size=1 / 3, random_state=seed, stratify=y)
     return Data(X, y, X_valid, y_valid, X_test, y_test)
@@ -155,13 +155,13 @@ def main() -> None:
     """Run the searches."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--xgboost", action="store_true", help="tune XGBoost instead of LightGBM")
-    parser.add_argument("--trials", type=int, default=20, help="trials of each search (default: 20)")
+    parser.add_argument("--trials", type=int, default=50, help="trials of each search (default: 50)")
     parser.add_argument("--seed", type=int, default=0, help="of the split and of the searches (default: 0)")
     parser.add_argument("--picture", default="quickstart.png", help="where to draw (default: quickstart.png)")
     args = parser.parse_args()
     fit, name = (fit_xgboost, "XGBoost") if args.xgboost else (fit_lightgbm, "LightGBM")
     data, seed, n = load(args.seed), args.seed, args.trials
-    title = f"{name} on digits, at most {ROUNDS} rounds a trial"
+    title = f"{name} on breast cancer, at most {ROUNDS} rounds a trial"
     print(f"{title}, early stopping after {PATIENCE}; log loss, lower is better\n\n{HEADER}")
 
     pruned = Search("with pruning", fit, data, seed=seed, pruner=PRUNER).run(n)
