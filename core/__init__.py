@@ -1,6 +1,6 @@
 """inloop: tune hyperparameters inside the training loop you already have."""
 
-from . import pruners, samplers, storage
+from . import pruners, samplers, storage, terminators
 from .distributions import Categorical, Float, Int
 from .record import FrozenTrial, TrialState
 from .samplers import StudyStopped
@@ -34,4 +34,5 @@ __all__ = [
     "pruners",
     "samplers",
     "storage",
+    "terminators",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -35,6 +36,20 @@ class Search:
     rounds: int = 2
     mutations: int = 32
     iterations: int = 10
+
+
+class Acquisition(Protocol):
+    """A function of points that `maximise` climbs."""
+
+    @property
+    def posterior(self) -> Posterior:
+        """What is believed of the function that is searched."""
+
+    def __call__(self, units: Array) -> Array:
+        """Return the value ``(m,)`` at rows ``(m, d)``."""
+
+    def with_gradient(self, units: Array) -> tuple[Array, Array]:
+        """Return the value ``(m,)`` and its derivatives ``(m, p)`` by the numeric columns."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,24 @@ class LogImprovement:
         return log + np.log(sd), by_mean[:, None] * d_mean + by_sd[:, None] * d_sd
 
 
+@dataclass(frozen=True)
+class Optimism:
+    """How low the function may be, ``width`` standard deviations below its mean, with the sign turned."""
+
+    posterior: Posterior
+    width: float
+
+    def __call__(self, units: Array) -> Array:
+        """Return the value ``(m,)`` at rows ``(m, d)``."""
+        mean, sd = self.posterior.predict(units)
+        return self.width * sd - mean
+
+    def with_gradient(self, units: Array) -> tuple[Array, Array]:
+        """Return the value ``(m,)`` and its derivatives ``(m, p)`` by the numeric columns."""
+        mean, sd, d_mean, d_sd = self.posterior.slopes(units)
+        return self.width * sd - mean, self.width * d_sd - d_mean
+
+
 def log_h(u: Array) -> Array:
     """Return ``log(phi(u) + u Phi(u))`` without cancellation for very negative ``u``."""
     from scipy.special import erfcx, ndtr
@@ -90,7 +123,7 @@ def log_h(u: Array) -> Array:
 
 
 def maximise(
-    acquisition: LogImprovement, space: Space, incumbents: Array, rng: np.random.Generator, search: Search
+    acquisition: Acquisition, space: Space, incumbents: Array, rng: np.random.Generator, search: Search
 ) -> Array:
     """Return the visited points ``(m, d)`` of the grid in order of falling acquisition.
 
@@ -134,7 +167,7 @@ def _starts(points: Array, values: Array, n: int, rng: np.random.Generator) -> t
     return points[chosen], values[chosen]
 
 
-def _climb(acquisition: LogImprovement, space: Space, starts: Array, iterations: int) -> Array:
+def _climb(acquisition: Acquisition, space: Space, starts: Array, iterations: int) -> Array:
     """Return ``starts`` moved uphill together along their active numeric columns."""
     from scipy.optimize import minimize
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,7 +15,7 @@ from ..history import History
 from ..record import TrialState
 from ..space import Array, Space
 from . import warp
-from .acquisition import LogImprovement, Search, maximise
+from .acquisition import Acquisition, LogImprovement, Search, maximise
 from .curves import curves
 from .gaussian_process import Data, Inputs, Posterior, Prior, fit
 from .moves import grid, keys, mutate, resting, settle
@@ -44,6 +44,26 @@ class Model:
 
     warp: Callable[[Array, Array], Array]
     prior: Prior
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A model of the told trials.
+
+    Attributes:
+        posterior: What is believed of the standardised loss.
+        level: ``(n,)`` what each observed row counts as; inf where it may not count as the best.
+        scale: Loss in units of the standardised one, 0 where all losses are equal; known to `GPSampler.belief` alone.
+    """
+
+    posterior: Posterior
+    level: Array
+    scale: float = math.nan
+
+    @property
+    def best(self) -> float:
+        """What is to be improved on."""
+        return float(self.level.min())
 
 
 RANKED = Model(warp.half_rank, Prior())
@@ -122,21 +142,51 @@ class GPSampler(Sampler):
             point = settle(space, memory.design(number, rng)[None])
             return space.decode(_unseen(space, point, tried, rng))
         model = self.models[number % len(self.models)]
+        belief = self._belief(memory, model, seen)
+        posterior = belief.posterior
+        believed = posterior.with_believed(pending, float(posterior.targets.min())) if len(pending) else posterior
+        improvement = LogImprovement(believed, belief.best, self.widen)
+        return space.decode(_unseen(space, self._candidates(memory, belief, improvement, rng), tried, rng))
+
+    def belief(self, space: Space, history: History) -> Belief | None:
+        """Return what the second of the two default models, of plain losses, believes of all told trials.
+
+        None while no model is used: before ``startup`` told trials, without a finite loss or a parameter to model.
+        """
+        memory = _memory(self, space, history)
+        if len(history.told) < self.startup or not memory.inputs or not math.isfinite(history.ranking.kth(0)):
+            return None
+        rows, counts = _thinned(history, self.rows, self.rows // 2)
+        losses, finite = _bounded(curves(history).losses(rows, len(history.told)))
+        order = np.argsort(losses, kind="stable")[: finite.sum()]
+        with one_thread():
+            belief = self._belief(memory, PLAIN, np.empty(0, np.int64))
+        return replace(belief, scale=warp.deviation(losses[order], counts[order]))
+
+    def highest(self, space: Space, history: History, belief: Belief, value: Acquisition) -> Array:
+        """Return the point ``(d,)`` where a function is largest, as far as the sampler's own search finds it."""
+        rng = np.random.default_rng((history.seed, len(history.told)))
+        with one_thread():
+            best: Array = self._candidates(_memory(self, space, history), belief, value, rng)[0]
+        return best
+
+    def _belief(self, memory: _Memory, model: Model, seen: Rows) -> Belief:
+        history, told = memory.history, len(memory.history.told)
         rows, counts = _thinned(history, self.rows, self.rows // 2)
         rows, counts = np.concatenate([rows, seen]), np.concatenate([counts, np.ones(len(seen))])
         targets, known = _targets(history, rows, counts, model, told)
-        units = memory.units(rows)
-        posterior = Posterior(units, targets, memory.inputs, self._theta(memory, model, _checkpoint(told)))
-        level = posterior.predict(units)[0] if posterior.noise > self.noisy else targets
-        believed = posterior.with_believed(pending, float(targets.min())) if len(pending) else posterior
-        improvement = LogImprovement(believed, float(level[known].min()), self.widen)
+        posterior = Posterior(memory.units(rows), targets, memory.inputs, self._theta(memory, model, _checkpoint(told)))
+        level = posterior.predict(posterior.units)[0] if posterior.noise > self.noisy else targets
+        return Belief(posterior, np.where(known, level, math.inf))
+
+    def _candidates(self, memory: _Memory, belief: Belief, acquisition: Acquisition, rng: np.random.Generator) -> Array:
+        """Return points ``(m, d)`` in order of falling acquisition."""
+        space = memory.space
         if space.size is not None and space.size <= _SMALL:
             points = memory.grid
-            points = points[np.argsort(-improvement(points), kind="stable")]
-        else:
-            best = np.argsort(np.where(known, level, math.inf), kind="stable")[: self.search.bases]
-            points = maximise(improvement, space, units[best], rng, self.search)
-        return space.decode(_unseen(space, points, tried, rng))
+            return points[np.argsort(-acquisition(points), kind="stable")]
+        best = np.argsort(belief.level, kind="stable")[: self.search.bases]
+        return maximise(acquisition, space, belief.posterior.units[best], rng, self.search)
 
     def _theta(self, memory: _Memory, model: Model, count: int) -> Array:
         """Return the hyperparameters after the first ``count`` told trials."""
@@ -250,15 +300,19 @@ def _targets(history: History, rows: Rows, counts: Array, model: Model, told: in
     """Return targets ``(m,)`` of trials, and which of them may count as the best: complete ones, if there are any."""
     losses = curves(history).losses(rows, told)
     complete = np.array([history.trials[i].state is TrialState.COMPLETE for i in rows]) & (losses < math.inf)
-    finite = losses < math.inf
-    best = losses[finite & (losses > -math.inf)].min(initial=math.inf)
-    losses = np.maximum(losses, best if best < math.inf else 0.0)  # -inf counts as the best number
-    losses = np.clip(losses, -_HUGE, _HUGE)
+    losses, finite = _bounded(losses)
     order = np.argsort(losses, kind="stable")[: finite.sum()]
     targets = np.zeros(len(rows))
     targets[order] = model.warp(losses[order], counts[order])
     targets[~finite] = targets[finite].max(initial=0.0)
     return targets, complete if complete.any() else finite
+
+
+def _bounded(losses: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Return losses that a model can square, and which of them are not +inf; -inf counts as the best number."""
+    finite = losses < math.inf
+    best = losses[finite & (losses > -math.inf)].min(initial=math.inf)
+    return np.clip(np.maximum(losses, best if best < math.inf else 0.0), -_HUGE, _HUGE), finite
 
 
 def _checkpoint(told: int) -> int:

@@ -39,8 +39,19 @@ def half_rank(losses: Array, counts: Array) -> Array:
 
 def standard(losses: Array, counts: Array) -> Array:
     """Return losses ``(n,)``, ascending and finite, standardised; far outliers on the bad side are pulled in."""
+    return _standardised(_pulled_in(losses, counts), counts)
+
+
+def deviation(losses: Array, counts: Array) -> float:
+    """Return the standard deviation by which `standard` divides."""
+    values = _pulled_in(losses, counts)
+    return float(np.sqrt(np.average((values - np.average(values, weights=counts)) ** 2, weights=counts)))
+
+
+def _pulled_in(losses: Array, counts: Array) -> Array:
     middle, s = _good_half(losses, counts)
-    return _standardised(np.minimum(losses, middle + _OUTLIER * s), counts)
+    pulled: Array = np.minimum(losses, middle + _OUTLIER * s)
+    return pulled
 
 
 def _good_half(losses: Array, counts: Array) -> tuple[float, float]:
