@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 from inloop import FrozenTrial, Study, create_study, pruners, samplers
+from inloop.spaces import default_space
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
@@ -21,15 +22,17 @@ from sklearn.model_selection._validation import _insert_error_scores, _warn_or_r
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, check_is_fitted
 
+from ._sklearn_display import SearchDisplay
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Race
+from ._sklearn_report import Report, edges, fingerprints, share_known, standard_error
 from ._sklearn_space import Distinct, SearchSpace
 from ._sklearn_table import complete_rows, results
 
-__all__ = ["BayesSearchCV"]
+__all__ = ["BayesSearchCV", "Report", "SearchDisplay"]
 
 
 class BayesSearchCV(BaseSearchCV):
@@ -65,7 +68,7 @@ class BayesSearchCV(BaseSearchCV):
             frozen distributions; lists and arrays (always choices: of any objects); ``(low, high)`` or
             ``(low, high, "log-uniform")`` tuples of numbers (ranges, as in scikit-optimize; a list ``[low, high]``
             is two choices); any other tuple (choices); objects with ``rvs``; distributions of scikit-optimize and
-            Optuna.
+            Optuna. None: `inloop.spaces.default_space` of the estimator.
         n_iter: Number of candidates. A finite space never repeats one; if it has fewer, all are tried and a
             warning says so.
         scoring, n_jobs, refit, cv, pre_dispatch, error_score, return_train_score: As in
@@ -107,7 +110,7 @@ class BayesSearchCV(BaseSearchCV):
         >>> from sklearn.svm import SVC
         >>> search = BayesSearchCV(SVC(), {"C": loguniform(1e-2, 1e3), "gamma": loguniform(1e-4, 1e1)}, n_iter=15,
         ...                        random_state=0)
-        >>> search.fit(*load_iris(return_X_y=True)).best_score_ > 0.95
+        >>> bool(search.fit(*load_iris(return_X_y=True)).best_score_ > 0.95)
         True
     """
 
@@ -228,9 +231,43 @@ class BayesSearchCV(BaseSearchCV):
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         self.n_splits_ = len(splits)
         self.n_pruned_ = int((table["status"] == "pruned").sum())
+        self._rows = fingerprints(X, y)
         self.cv_results_ = table
         hooks.end()
         return self
+
+    def report(self, X: Any, y: Any = None, **params: Any) -> Report:
+        """Return what the search found, cross-validated and on rows that it has not seen.
+
+        Args:
+            X: Rows that were not given to `fit`.
+            y: Their targets.
+            **params: For the scorer, as in ``score``.
+
+        Returns:
+            A table to print, with its entries as attributes.
+
+        Raises:
+            ValueError: If most of the rows were given to `fit`, or there is no single score to report.
+        """
+        check_is_fitted(self)
+        if not self.refit or callable(self.refit):
+            raise ValueError("report needs a search with refit=True or the name of a metric.")
+        known = share_known(X, y, self._rows)
+        if known > 0.5:
+            raise ValueError(f"{known:.0%} of these rows were given to fit; report on rows that were held out.")
+        metric = self.refit if self.multimetric_ else "score"
+        table, best = self.cv_results_, self.best_index_
+        return Report(
+            metric=metric if self.multimetric_ or not isinstance(self.scoring, str) else self.scoring,
+            cv_score=float(self.best_score_),
+            cv_error=standard_error(table[f"split{k}_test_{metric}"][best] for k in range(self.n_splits_)),
+            test_score=float(self.score(X, y, **params)),
+            params=self.best_params_,
+            edges=edges(self.best_params_, self.study_.history.dists),
+            folds_run=int(table["n_splits_run"].sum()),
+            folds_total=len(table["status"]) * self.n_splits_,
+        )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "cv_results_")
@@ -310,9 +347,7 @@ class BayesSearchCV(BaseSearchCV):
         if self.param_distributions is not None and self.search_spaces is not None:
             raise ValueError("Give param_distributions or search_spaces, which mean the same, not both.")
         given = self.search_spaces if self.param_distributions is None else self.param_distributions
-        if given is None:
-            raise ValueError("Give param_distributions: the parameters to search.")
-        return given
+        return default_space(self.estimator) if given is None else given
 
     def _n_candidates(self, space: SearchSpace) -> int:
         count = space.count(self.n_iter)

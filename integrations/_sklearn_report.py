@@ -1,0 +1,154 @@
+"""What a search found, told honestly."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from inloop.distributions import Distribution, Float, Int, label
+from inloop.space import Array
+from numpy.typing import NDArray
+
+Hashes: TypeAlias = NDArray[np.uint64]
+
+_EDGE = 0.02  # this close to an end of a range, of its length
+_KEPT = 20_000  # rows of the training data that are remembered, by hash
+_CELLS = 1_000_000  # numbers hashed at a time
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a search, cross-validated and on rows that it has not seen.
+
+    Attributes:
+        metric: What was searched for.
+        cv_score: Mean over the folds of the best candidate. It is the largest of many, so it flatters.
+        cv_error: Its standard error over the folds (as if the folds were independent).
+        test_score: Score of the refitted best candidate on the given rows.
+        params: The chosen parameters.
+        edges: Parameters that ended at an end of their range, with the end: there may be better beyond.
+        folds_run, folds_total: Folds that were fitted, and that would have been without pruning.
+    """
+
+    metric: str
+    cv_score: float
+    cv_error: float
+    test_score: float
+    params: Mapping[str, Any]
+    edges: Mapping[str, str]
+    folds_run: int
+    folds_total: int
+
+    @property
+    def optimism(self) -> float:
+        """By how much the cross-validated score is better than the one on unseen rows."""
+        return self.cv_score - self.test_score
+
+    def __str__(self) -> str:
+        saved = 100 * (1 - self.folds_run / self.folds_total)
+        rows = {
+            f"{self.metric}, cross-validated": f"{self.cv_score:.4f} +- {self.cv_error:.4f}",
+            f"{self.metric}, unseen rows": f"{self.test_score:.4f}",
+            "optimism": f"{self.optimism:+.4f}",
+            "folds fitted": f"{self.folds_run} of {self.folds_total} (pruning saved {saved:.0f} %)",
+            **{name: label(value) + self._edge(name) for name, value in self.params.items()},
+        }
+        width = max(map(len, rows))
+        return "\n".join(f"{name:{width}}  {text}" for name, text in rows.items())
+
+    def _edge(self, name: str) -> str:
+        return f"  ({self.edges[name]} end of its range)" if name in self.edges else ""
+
+
+def edges(params: Mapping[str, Any], space: Mapping[str, Distribution]) -> dict[str, str]:
+    """Return which parameters lie at an end of their range, and at which.
+
+    Example:
+        >>> edges({"C": 999.0, "degree": 3}, {"C": Float(1e-3, 1e3, log=True), "degree": Int(1, 5)})
+        {'C': 'upper'}
+    """
+    out = {}
+    for name, value in params.items():
+        dist = space.get(name)
+        if isinstance(dist, Float | Int) and dist.high > dist.low:
+            u = dist.to_unit(value)
+            if value == dist.low or (u < _EDGE and isinstance(dist, Float)):
+                out[name] = "lower"
+            elif value == dist.high or (u > 1 - _EDGE and isinstance(dist, Float)):
+                out[name] = "upper"
+    return out
+
+
+def standard_error(scores: Iterable[float]) -> float:
+    """Return the standard error of a mean over folds."""
+    values = np.array(list(scores), float)
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+
+def fingerprints(X: Any, y: Any) -> Hashes:
+    """Return hashes of rows with their targets, sorted; of more than 20,000 those that are smallest.
+
+    Which are kept depends on the hash alone, so of other rows the same share can be looked up.
+    """
+    return np.unique(row_hashes(X, y))[:_KEPT]
+
+
+def share_known(X: Any, y: Any, known: Hashes) -> float:
+    """Return the share of rows that are among ``known``, of those that can be looked up; 0 if none can."""
+    new = np.unique(row_hashes(X, y))
+    if len(known) == _KEPT:
+        new = new[new <= known[-1]]
+    return float(np.isin(new, known).mean()) if len(new) else 0.0
+
+
+def row_hashes(X: Any, y: Any) -> Hashes:
+    """Return a hash of each row with its target ``(n,)``, the same for arrays, lists, sparse matrices and frames."""
+    hashes = _hashes(X)
+    if y is not None:
+        with np.errstate(over="ignore"):
+            hashes = hashes + np.uint64(3) * _hashes(y)
+    return _mixed(hashes)
+
+
+def _hashes(data: Any) -> Hashes:
+    """Return a weighted sum of the mixed bits of each row's numbers; zeros add nothing, as in sparse matrices."""
+    if hasattr(data, "tocsr"):
+        data = data.tocsr()
+        out = np.zeros(data.shape[0], np.uint64)
+        rows = np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))
+        np.add.at(out, rows, _cells(np.asarray(data.data), _weights(data.shape[1])[data.indices]))
+        return out
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        return np.array([_of_object(row) for row in array], np.uint64)
+    array = array.reshape(len(array), -1)
+    weights = _weights(array.shape[1])
+    block = max(1, _CELLS // max(1, array.shape[1]))
+    parts = [_cells(array[i : i + block], weights).sum(1) for i in range(0, len(array), block)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def _cells(values: Array, weights: Hashes) -> Hashes:
+    with np.errstate(over="ignore"):
+        return _mixed((np.asarray(values, np.float64) + 0.0).view(np.uint64)) * weights  # + 0.0: no negative zero
+
+
+def _weights(n: int) -> Hashes:
+    return _mixed(np.arange(1, n + 1, dtype=np.uint64)) | np.uint64(1)
+
+
+def _mixed(x: Hashes) -> Hashes:
+    """Return the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014, figure 16); 0 stays 0."""
+    with np.errstate(over="ignore"):
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _of_object(row: Any) -> int:
+    text = repr(row.tolist() if isinstance(row, np.ndarray | np.generic) else row)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,144 @@
+"""Reports and pictures of a search."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from inloop.integrations._sklearn_report import fingerprints, row_hashes, share_known
+from inloop.integrations.sklearn import BayesSearchCV, SearchDisplay
+from scipy import sparse, stats
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+from sklearn.svm import SVC
+
+mpl.use("Agg")
+KINDS = ["history", "curves", "parallel", "slice", "importance", "timeline"]
+X, Y = load_breast_cancer(return_X_y=True)
+X = (X - X.mean(0)) / X.std(0)
+X_TRAIN, X_TEST, Y_TRAIN, Y_TEST = train_test_split(X, Y, random_state=0)
+
+
+def search_of(estimator=None, space=None, **options):
+    space = {"C": stats.loguniform(1e-3, 1e2), "gamma": stats.loguniform(1e-4, 1)} if space is None else space
+    options = {"n_iter": 12, "cv": 4, "random_state": 0, "sampler": "random", **options}
+    return BayesSearchCV(SVC() if estimator is None else estimator, space, **options)
+
+
+def test_a_report_holds_what_it_says():
+    search = search_of(scoring="roc_auc", pruner="median").fit(X_TRAIN, Y_TRAIN)
+    report = search.report(X_TEST, Y_TEST)
+    splits = [search.cv_results_[f"split{k}_test_score"][search.best_index_] for k in range(4)]
+    assert report.cv_score == search.best_score_
+    assert report.cv_error == pytest.approx(stats.sem(splits))
+    assert report.test_score == search.score(X_TEST, Y_TEST)
+    assert report.optimism == report.cv_score - report.test_score
+    assert (report.folds_run, report.folds_total) == (search.cv_results_["n_splits_run"].sum(), 48)
+    assert report.folds_run < 48
+    text = str(report)
+    assert "roc_auc, unseen rows" in text
+    assert f"{report.test_score:.4f}" in text
+    assert "gamma" in text
+
+
+def test_ends_of_ranges_are_named():
+    search = search_of(LogisticRegression(), {"C": (1e-9, 1e-7, "log-uniform")}, initial_params=[{"C": 1e-7}], n_iter=3)
+    report = search.fit(X_TRAIN, Y_TRAIN).report(X_TEST, Y_TEST)
+    assert report.edges == ({"C": "upper"} if report.params["C"] == 1e-7 else {})
+    two = [{"kernel": ["linear"], "C": (1e-9, 1e-8)}, {"kernel": ["rbf"], "C": (1e-8, 1e-7)}]
+    assert "C" in str(search_of(SVC(), two, n_iter=4).fit(X_TRAIN, Y_TRAIN).report(X_TEST, Y_TEST))
+
+
+@pytest.mark.parametrize("kind", ["array", "list", "pandas", "sparse"])
+def test_rows_that_were_trained_on_are_refused(kind):
+    as_kind = {
+        "array": np.asarray,
+        "list": lambda a: a.tolist(),
+        "pandas": lambda a: pytest.importorskip("pandas").DataFrame(a),
+        "sparse": sparse.csr_matrix,
+    }[kind]
+    search = search_of(n_iter=2).fit(as_kind(X_TRAIN), Y_TRAIN)
+    search.report(as_kind(X_TEST), Y_TEST)
+    with pytest.raises(ValueError, match="100% of these rows were given to fit"):
+        search.report(as_kind(X_TRAIN[:50]), Y_TRAIN[:50])
+
+
+def test_the_same_row_has_the_same_hash_in_any_container():
+    pandas = pytest.importorskip("pandas")
+    rows = np.round(X[:50], 1)
+    rows[rows < 0.5] = -0.0
+    expected = row_hashes(rows, Y[:50])
+    for same in (
+        rows.tolist(),
+        pandas.DataFrame(rows),
+        sparse.csr_matrix(rows),
+        sparse.csc_matrix(rows),
+        rows[:, :, None],
+    ):
+        np.testing.assert_array_equal(row_hashes(same, Y[:50].tolist()), expected)
+    assert len(np.unique(expected)) == 50
+    assert not np.isin(row_hashes(rows[:, ::-1], Y[:50]), expected).any()
+    assert not np.isin(row_hashes(rows, 1 - Y[:50]), expected).any()
+    texts = np.array([["a", 1.5], ["b", None]], dtype=object)
+    np.testing.assert_array_equal(row_hashes(texts, ["u", "v"]), row_hashes(pandas.DataFrame(texts), ["u", "v"]))
+
+
+def test_of_many_rows_a_share_is_remembered():
+    many = np.random.default_rng(0).normal(size=(100_000, 2))
+    known = fingerprints(many[:80_000], None)
+    assert len(known) == 20_000
+    assert share_known(many[:1000], None, known) == 1
+    assert share_known(many[80_000:], None, known) == 0
+    assert 0.4 < share_known(many[79_000:81_000], None, known) < 0.6
+
+
+@pytest.mark.parametrize("options", [{"refit": False}, {"refit": lambda table: 0}])
+def test_no_report_without_a_refitted_best(options):
+    with pytest.raises(ValueError, match="refit"):
+        search_of(n_iter=2, **options).fit(X_TRAIN, Y_TRAIN).report(X_TEST, Y_TEST)
+
+
+@pytest.fixture(scope="module")
+def searches():
+    two = [{"kernel": ["linear"], "C": (1e-3, 1e2, "log-uniform")}, {"kernel": ["rbf", "poly"], "degree": [2, 3]}]
+    return {
+        "plain": search_of().fit(X_TRAIN, Y_TRAIN),
+        "pruned": search_of(pruner="median").fit(X_TRAIN, Y_TRAIN),
+        "conditional": search_of(SVC(), two).fit(X_TRAIN, Y_TRAIN),
+        "inside": search_of(
+            GradientBoostingClassifier(n_estimators=20, random_state=0),
+            {"learning_rate": stats.loguniform(1e-3, 1), "max_features": stats.uniform(0.1, 0.9)},
+            resource="iterations",
+            pruner="median",
+        ).fit(X_TRAIN, Y_TRAIN),
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("which", ["plain", "pruned", "conditional", "inside"])
+def test_every_picture_of_every_search(searches, which, kind):
+    import matplotlib.pyplot as plt
+
+    display = SearchDisplay.from_search(searches[which], kind)
+    display.figure_.canvas.draw()
+    assert display.ax_.figure is display.figure_
+    if kind != "slice":
+        _, ax = plt.subplots()
+        assert SearchDisplay.from_search(searches[which], kind, ax=ax).ax_ is ax
+    plt.close("all")
+
+
+def test_what_pictures_refuse(searches):
+    with pytest.raises(ValueError, match="kind must be one of"):
+        SearchDisplay.from_search(searches["plain"], "pie")
+    with pytest.raises(NotFittedError):
+        SearchDisplay.from_search(search_of())
+    few = search_of(n_iter=2).fit(X_TRAIN, Y_TRAIN)
+    with pytest.raises(ValueError, match="at least 4 complete candidates, there are 2"):
+        SearchDisplay.from_search(few, "importance")
+
+
+def test_the_important_parameter_is_found(searches):
+    display = SearchDisplay.from_search(searches["inside"], "importance")
+    assert [t.get_text() for t in display.ax_.get_yticklabels()][-1] == "learning_rate"
