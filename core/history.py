@@ -156,8 +156,9 @@ class History:
         folds = self._fold
         for e in events:
             self.events += 1
-            if e[2] in folds:
-                folds[e[2]](e)
+            fold = folds.get(e[2])
+            if fold is not None:
+                fold(e)
             else:
                 self.unknown[e.kind] += 1
 
@@ -300,10 +301,10 @@ class History:
             self._changed.append(e.trial)
 
     def _report(self, e: Event) -> None:
-        trial = self.trials[e.trial]
-        if trial.finished:
+        _, _, _, number, (stream, step, value) = e
+        trial = self.trials[number]
+        if trial.state is not TrialState.RUNNING:
             return
-        stream, step, value = e.data
         curve = trial.curves.get(stream)
         if curve is None:
             curve = trial.curves[stream] = Curve()
@@ -312,16 +313,16 @@ class History:
         curve.seen.add(step)
         curve.steps.append(step)
         curve.values.append(value)
-        best = curve.bests[-1] if curve.bests else math.inf
-        loss = self.sign * value
-        curve.bests.append(loss if loss < best else best)
+        bests, loss = curve.bests, self.sign * value
+        best = bests[-1] if bests else math.inf
+        bests.append(loss if loss < best else best)
         if step > curve.top:
             curve.top = step
         trial.reports += 1
         trial.last = (stream, step, value)
         for (of, _), table in self._tables.items():
             if of == stream:
-                table.feed(e.trial, curve, len(curve.steps) - 1)
+                table.feed(number, curve, len(curve.steps) - 1)
 
     def _pruned(self, e: Event) -> None:
         if not self.trials[e.trial].finished:
@@ -373,6 +374,8 @@ class History:
             self.best = trial
         for stream, curve in trial.curves.items():
             self.longest = max(self.longest, curve.top)
+            if not self._finals:
+                continue
             for step, v in zip(curve.steps, curve.values, strict=True):
                 ranking = self._finals.get((stream, step))
                 if ranking is not None:

@@ -113,7 +113,7 @@ class SqliteStorage(Storage):
             page = _PAGE if limit is None else min(_PAGE, limit - len(events))
             lines = self._page(study, first, since + len(events), page)
             try:
-                events += from_json_lines(lines) if lines else []
+                events += from_json_lines(lines)
             except ValueError as error:
                 raise StorageError(f"{self.path} is damaged after event {since + len(events)}: {error}.") from None
             if len(lines) < page:
