@@ -2,7 +2,9 @@
 
 from . import pruners, samplers, storage, terminators
 from .distributions import Categorical, Float, Int
+from .hints import SpaceWarning
 from .record import FrozenTrial, TrialState
+from .refine import refine
 from .samplers import StudyStopped
 from .space import Space
 from .storage import MemoryStorage, StudyExists, StudyNotFound
@@ -19,6 +21,7 @@ __all__ = [
     "Int",
     "MemoryStorage",
     "Space",
+    "SpaceWarning",
     "Study",
     "StudyExists",
     "StudyNotFound",
@@ -32,6 +35,7 @@ __all__ = [
     "get_all_study_names",
     "load_study",
     "pruners",
+    "refine",
     "samplers",
     "storage",
     "terminators",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import loop, pruners, samplers
+from . import hints, loop, pruners, samplers
 from .distributions import Distribution
 from .events import Event, check_json
 from .history import History
@@ -63,6 +63,7 @@ class Study:
         self._fresh_state: Any = self._generator.bit_generator.state
         self._singles: dict[str, Space] = {}  # name -> space of the one distribution last suggested
         self._stopped = False
+        self._hinted: set[str] = set()  # kinds of hints that were given
         declared = self._history.header.get("space")
         if declared is not None:
             self.space = self._as_declared(Space.from_json(declared, labels=True), space)
@@ -266,9 +267,13 @@ class Study:
         Raises:
             TypeError: If the objective returns something other than one number.
             KeyboardInterrupt: On Ctrl-C; everything told is kept and no trial stays RUNNING.
+
+        Warns:
+            SpaceWarning: Once, where the best values lie at the edge of a range, or a range wants ``log=True``.
         """
         self._stopped = False
         loop.run(self, objective, n_trials, timeout, n_jobs, executor, tuple(callbacks), catch, show_progress_bar)
+        hints.give(self, stacklevel=2)
 
     def stop(self) -> None:
         """Start no more trials; those running end as they would."""
