@@ -35,6 +35,7 @@ INSERT INTO event (id, line) VALUES (
 _PAGE = 5000  # events of one query; between two queries the write-ahead log can start anew
 _JOURNAL = 16 << 20  # bytes over which the write-ahead log is made to start anew
 _LOOK = 1 << 20  # bytes written between two looks at its size
+_NOTHING = (-1, -1)  # last seq and id of a worker that has written nothing
 _FLUSHED = {"finished": frozenset({"study", "finished"}), "never": frozenset[str](), "always": None}
 _NETWORK = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs",
@@ -306,19 +307,13 @@ class _Connection:
         Returns:
             The position of the first event, -1 if some were in the log already; None if there is no log.
         """
-        at, end = first, first + _POSITIONS
-        written: dict[str, tuple[int, int]] = {}
         try:
-            if len(lines) > 1:  # one statement is a transaction by itself
+            if len(lines) == 1:  # one statement is a transaction by itself
+                at = self._append_one(first, events[0], lines[0])
+            else:
                 self._begin()
-            for event, line in zip(events, lines, strict=True):
-                worker, seq, _, _, _ = event
-                last, known = written.get(worker) or self._written.get((first, worker), (-1, first - 1))
-                start = f'["{worker}",{seq},'
-                after = known if seq > last else first - 1
-                at = self._run(_APPEND, (after, end, len(start), start, first, end, line)).lastrowid or first
-                written[worker] = (seq, at)
-            if len(lines) > 1:
+                for event, line in zip(events, lines, strict=True):
+                    at = self._append_one(first, event, line)
                 self._run("COMMIT")
         except sqlite3.IntegrityError:
             self._rollback()
@@ -326,10 +321,22 @@ class _Connection:
         except BaseException:
             self._rollback()
             raise
-        for worker, mark in written.items():
-            self._written[first, worker] = mark
-        self._tidy(lines)
+        if self._unlooked > _LOOK:
+            self._look()
         return at - len(lines) + 1 - first
+
+    def _append_one(self, first: int, event: Event, line: str) -> int:
+        """Append an event and return its id."""
+        worker, seq, _, _, _ = event
+        start, end = f'["{worker}",{seq},', first + _POSITIONS
+        last, after = self._written.get((first, worker), _NOTHING)
+        if seq <= last or after < first:
+            after = first - 1
+        at = self._run(_APPEND, (after, end, len(start), start, first, end, line)).lastrowid
+        assert at is not None
+        self._written[first, worker] = seq, at
+        self._unlooked += 4096 + len(line)  # an append rewrites a page at least
+        return at
 
     def _append_rest(self, first: int, events: Sequence[Event], lines: list[str]) -> int | None:
         """Append those events that are not in the log; return -1, None if there is no log."""
@@ -355,15 +362,14 @@ class _Connection:
     def _begin(self) -> None:
         self._run("BEGIN IMMEDIATE")
 
-    def _tidy(self, lines: list[str]) -> None:
-        """Look whether the write-ahead log has grown too long, once in so many bytes."""
-        self._unlooked += 4096 + sum(map(len, lines))  # an append rewrites a page at least
-        if self._unlooked > _LOOK and self._wal:
-            self._unlooked = 0
-            if os.stat(self._path + "-wal").st_size > _JOURNAL:
-                self.shorten()
+    def _look(self) -> None:
+        """Have the write-ahead log start anew if it has grown too long."""
+        self._unlooked = 0
+        if self._wal and os.stat(self._path + "-wal").st_size > _JOURNAL:
+            self.shorten()
 
     def _rollback(self) -> None:
+        self._written.clear()  # may name events that are not there
         if self._sql.in_transaction:
             self._run("ROLLBACK")
 
