@@ -65,14 +65,14 @@ class Hooks:
 class Progress:
     """A tqdm line with the best score so far and the number of pruned candidates; nothing without tqdm or ``show``."""
 
-    def __init__(self, total: int, show: bool) -> None:
+    def __init__(self, total: int, done: int, show: bool) -> None:
         self._bar: Any = None
         if show:
             try:
                 from tqdm.auto import tqdm
             except ImportError:
                 return
-            self._bar = tqdm(total=total, unit="candidate")
+            self._bar = tqdm(total=total, initial=done, unit="candidate")
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Count one more candidate."""

@@ -29,6 +29,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
+from ._sklearn_early import Watched, best_rounds, kind_of, stops_early
+
 #: Takes an estimator as it is after some iterations, returns its score on the fold's test rows.
 Score: TypeAlias = Callable[[Any], float]
 #: Fits an estimator with the given arguments and tells a `Watch` how it does.
@@ -118,7 +120,14 @@ class Watch:
 
 
 def run_fold(
-    estimator: Any, X: Any, y: Any, *, watch: Watch | None, value: Callable[[Any], float], **options: Any
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    watch: Watch | None,
+    value: Callable[[Any], float],
+    watched: Watched,
+    **options: Any,
 ) -> dict[str, Any]:
     """Fit and score one fold as scikit-learn does, with reports to ``watch`` from inside the fit.
 
@@ -128,53 +137,101 @@ def run_fold(
         y: All of the targets.
         watch: Takes the reports; None: no reports.
         value: Takes what the scorer gave (a number or a dict), returns the value of the objective.
+        watched: Rows for boosters that stop early by themselves.
         **options: Of scikit-learn's ``_fit_and_score``.
 
     Returns:
-        scikit-learn's result of the fold, with ``curve`` and ``stopped`` of the watch, and the ``iterations`` run.
+        scikit-learn's result of the fold, with ``curve`` and ``stopped`` of the watch, the ``iterations`` run, and
+        ``rounds``: after how many a booster that stopped early was best, None for others.
     """
-    if watch is not None:
-        test_rows, test_y = _safe_split(estimator, X, y, options["test"], options["train"])
-        params = _check_method_params(X, params=options["score_params"], indices=options["test"])
-
-        def score(view: Any, rows: Any) -> float:
-            return value(_score(view, rows, test_y, options["scorer"], params, options["error_score"]))
-
-        _attach(estimator, test_rows, score, watch)
+    fold = _Fold(estimator, X, y, watch, value, watched, options)
+    if watch is not None or fold.has_booster():
+        fold.attach()
     out: dict[str, Any] = _fit_and_score(estimator, X, y, **options)
+    last = last_step(estimator)
     out["curve"] = watch.curve if watch is not None else []
     out["stopped"] = watch is not None and watch.stopped
-    out["iterations"] = iterations_of(last_step(estimator))
+    out["iterations"] = iterations_of(last)
+    out["rounds"] = best_rounds(last) if fold.early else None
     return out
 
 
-def _attach(estimator: Any, test_rows: Any, score: Callable[[Any, Any], float], watch: Watch) -> None:
-    """Have the next ``fit`` of ``estimator`` report from inside its last step.
+class _Fold:
+    """One fold whose last step is fitted in our own way."""
 
-    The method is replaced on the instance, for one call: the last step is known only after ``set_params``, and its
-    training rows only when the steps before it are fitted.
-    """
+    def __init__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        watch: Watch | None,
+        value: Callable[[Any], float],
+        watched: Watched,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._estimator = estimator
+        self._data = X, y
+        self._watch = watch
+        self._value = value
+        self._watched = watched
+        self._options = options
+        self.early = False
 
-    def fit(*args: Any, **kwargs: Any) -> Any:
-        del estimator.fit
-        last = last_step(estimator)
-        family = family_of(last)
-        if family is None:
-            return estimator.fit(*args, **kwargs)
+    def has_booster(self) -> bool:
+        """Say whether the last step is, or may become, a booster."""
+        named = (last_step(v) for v in self._options["parameters"].values())
+        return any(kind_of(last) is not None for last in (last_step(self._estimator), *named))
 
-        def fit_last(*args: Any, **kwargs: Any) -> Any:
-            del last.fit
-            rows = test_rows if last is estimator or len(estimator) == 1 else estimator[:-1].transform(test_rows)
-            family(last, args, kwargs, lambda view: score(view, rows), watch)
-            return last
+    def attach(self) -> None:
+        """Have the next ``fit`` of the estimator go by `_fit_last`.
 
-        last.fit = fit_last
-        try:
-            return estimator.fit(*args, **kwargs)
-        finally:
-            vars(last).pop("fit", None)
+        The method is replaced on the instance, for one call: the last step is known only after ``set_params``, and its
+        training rows only when the steps before it are fitted.
+        """
+        estimator = self._estimator
 
-    estimator.fit = fit
+        def fit(*args: Any, **kwargs: Any) -> Any:
+            del estimator.fit
+            last = last_step(estimator)
+            reports = self._watch is not None and family_of(last) is not None
+            if not reports and kind_of(last) is None:
+                return estimator.fit(*args, **kwargs)
+
+            def fit_last(*args: Any, **kwargs: Any) -> Any:
+                del last.fit
+                self._fit_last(last, args, kwargs)
+                return last
+
+            last.fit = fit_last
+            try:
+                return estimator.fit(*args, **kwargs)
+            finally:
+                vars(last).pop("fit", None)
+
+        estimator.fit = fit
+
+    def _fit_last(self, last: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        self.early = stops_early(last, kwargs)
+        family = None if self._watch is None else family_of(last)
+        if family is None and not self.early:
+            last.fit(*args, **kwargs)
+            return
+        X, y = self._data
+        options = self._options
+        rows, test_y = _safe_split(self._estimator, X, y, options["test"], options["train"])
+        if last is not self._estimator and len(self._estimator) > 1:
+            rows = self._estimator[:-1].transform(rows)
+        if self.early:
+            args, kwargs = self._watched.given(last, args, kwargs, (rows, test_y))
+        if family is None or self._watch is None:
+            last.fit(*args, **kwargs)
+            return
+        params = _check_method_params(X, params=options["score_params"], indices=options["test"])
+
+        def score(view: Any) -> float:
+            return self._value(_score(view, rows, test_y, options["scorer"], params, options["error_score"]))
+
+        family(last, args, kwargs, score, self._watch)
 
 
 def last_step(estimator: Any) -> Any:

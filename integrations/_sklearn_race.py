@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 from inloop import FrozenTrial, Study, StudyStopped, Trial, TrialState
 from inloop.pruners import NopPruner, Pruner, WilcoxonPruner
 
@@ -21,6 +22,8 @@ Out: TypeAlias = dict[str, Any]
 MEANS, FOLDS = 0, 1
 #: Stream of the first fold's reports from inside its fit, at step = iteration.
 ITERATIONS = 2
+#: User attribute of trials in a storage: results of the folds, to go on from.
+FOLDS_KEPT = "folds"
 
 _MIN_FOLDS = 2  # one fold says more of the fold than of the candidate
 
@@ -73,6 +76,8 @@ class Race:
         value: Takes the scores of a fold, returns its value of the objective.
         inside: Judges the first fold from inside its fit; None: nobody does.
         told: Called with each trial that has ended.
+        earlier: Candidates of an earlier run of the same search, which count, where it is kept in a storage; then the
+            results of the new ones are written there. None: it is not kept.
     """
 
     def __init__(
@@ -85,8 +90,9 @@ class Race:
         value: Callable[[Any], float],
         inside: Pruner | None = None,
         told: Callable[[FrozenTrial], None] = lambda trial: None,
+        earlier: Sequence[Candidate] | None = None,
     ) -> None:
-        self.candidates: list[Candidate] = []
+        self.candidates: list[Candidate] = list(earlier or ())
         self.study = study
         self._space = space
         self._n_iter = n_iter
@@ -95,8 +101,9 @@ class Race:
         self._value = value
         self._inside = inside
         self._call = told
-        self._told = 0
-        self._reference: list[float] | None = None
+        self._kept = earlier is not None
+        self._told = len(self.candidates)
+        self._reference = next((c.scores for c in self.candidates if not c.pruned and _finite(c.scores)), None)
         self._judge = None if isinstance(study.pruner, NopPruner) else Judge(study, size)
         self._fill()
 
@@ -199,11 +206,13 @@ class Race:
                 mean = adjusted(scores[: fold + 1], self._reference, self._n_splits)
                 trial.report(scores[fold], step=fold + 1, stream=FOLDS)
                 trial.report(mean, step=fold + 1, stream=MEANS)
+        if self._kept:
+            trial.set_user_attr(FOLDS_KEPT, {"scores": scores, "outs": [_as_json(out) for out in candidate.run]})
         if candidate.pruned:
             self._call(self.study.tell(trial, state="pruned"))
             return
         record = self.study.tell(trial, sum(scores) / len(scores))
-        if self._reference is None and all(map(math.isfinite, scores)):
+        if self._reference is None and _finite(scores):
             self._reference = scores
         self._call(record)
 
@@ -256,6 +265,17 @@ class Judge:
 
     def _view(self, candidate: Candidate) -> View:
         return self._views[candidate.index % len(self._views)]
+
+
+def _finite(scores: list[float]) -> bool:
+    return all(map(math.isfinite, scores))
+
+
+def _as_json(value: Any) -> Any:
+    """Return the result of a fold as JSON, without its curve, which the study has."""
+    if isinstance(value, Mapping):
+        return {k: _as_json(v) for k, v in value.items() if k != "curve"}
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def adjusted(scores: list[float], reference: list[float] | None, n_splits: int) -> float:

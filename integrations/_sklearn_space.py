@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numbers
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from inloop import Categorical, Float, Int, Space, StudyStopped
+from inloop import Categorical, Float, Int, Space, StudyStopped, TrialState
 from inloop.distributions import Distribution, as_distribution
 from inloop.history import History
 from inloop.samplers import Sampler
@@ -27,7 +28,8 @@ class SearchSpace:
     parameter different values, it has one column for each.
 
     Args:
-        given: A dict of parameter name to values, a list of such dicts, or a `Space`.
+        given: A dict of parameter name to values, a list of such dicts, a list of pairs (dict, number of candidates)
+            as in scikit-optimize, or a `Space`.
 
     Raises:
         TypeError, ValueError: If it is none of these, or a value is no distribution.
@@ -42,13 +44,21 @@ class SearchSpace:
 
     def __init__(self, given: Any) -> None:
         self._names: dict[str, str] = {}  # column -> parameter of the estimator
+        #: Candidates of each dict, None: as the sampler likes.
+        self.quotas: list[int] | None = None
         if isinstance(given, Space):
             self.space = given
             return
         dicts = [given] if isinstance(given, Mapping) else list(given)
+        if dicts and all(_is_pair(d) for d in dicts):
+            self.quotas = [n for _, n in dicts]
+            dicts = [d for d, _ in dicts]
         wrong = [d for d in dicts if not isinstance(d, Mapping)]
         if wrong or not dicts:
-            raise TypeError(f"Give a dict of parameters or a non-empty list of dicts, got {wrong or given!r}.")
+            raise TypeError(
+                "Give a dict of parameters, or a non-empty list of dicts or of pairs (dict, number of candidates), "
+                f"got {wrong or given!r}."
+            )
         self.space = self._joint([{n: distribution(v, n) for n, v in d.items()} for d in dicts])
 
     def _joint(self, dicts: Sequence[Mapping[str, Distribution]]) -> Space:
@@ -96,6 +106,15 @@ class SearchSpace:
             if len(seen) >= limit:
                 break
         return len(seen)
+
+    def total(self, n_iter: int) -> int:
+        """Return how many candidates are asked for."""
+        return n_iter if self.quotas is None else sum(self.quotas)
+
+    def part(self, which: int) -> Space:
+        """Return one dict of several as a space, with `WHICH` as it has it."""
+        columns = {c: d for c, d in self.space.items() if c != WHICH and self._in(c, which)}
+        return Space({WHICH: Categorical([which]), **columns})
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield every point of a finite space."""
@@ -152,10 +171,35 @@ class Distinct(Sampler):
             if self._points.key(point) not in self._taken:
                 return point
         # so many misses: most points are taken, so there are few points
-        left = [p for p in self._points.points() if self._points.key(p) not in self._taken]
+        left = [p for p in self._points.points() if self._points.key(p) not in self._taken and _lies_in(p, space)]
         if not left:
             raise StudyStopped("Every point of the finite space was tried.")
         return left[rng.integers(len(left))]
+
+
+class Turns(Sampler):
+    """Gives each dict of a list its number of candidates, in turn by share; a sampler proposes the rest.
+
+    Args:
+        sampler: Who proposes.
+        space: The dicts, with `quotas`.
+    """
+
+    def __init__(self, sampler: Sampler, space: SearchSpace) -> None:
+        self.sampler = sampler
+        self._quotas = space.quotas or []
+        self._parts = [space.part(k) for k in range(len(self._quotas))]
+
+    def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        counts = Counter(t.params.get(WHICH) for t in history.trials[:number] if t.state is not TrialState.FAILED)
+        which = min(range(len(self._quotas)), key=lambda k: (counts[k] + 1) / self._quotas[k])
+        return self.sampler.ask(self._parts[which], history, number, rng)
+
+    def exhausted(self, history: History, space: Space | None = None) -> str | None:
+        return self.sampler.exhausted(history, space)
+
+    def __repr__(self) -> str:
+        return repr(self.sampler)
 
 
 def distribution(value: Any, name: str) -> Distribution:
@@ -220,6 +264,18 @@ def _foreign(value: Any) -> Distribution | None:
     if package == "optuna" and kind == "CategoricalDistribution":
         return Categorical(value.choices)
     return None
+
+
+def _is_pair(given: Any) -> bool:
+    if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Mapping)):
+        return False
+    if isinstance(given[1], bool) or not isinstance(given[1], numbers.Integral) or given[1] < 1:
+        raise ValueError(f"The number of candidates of a space must be a positive integer, got {given[1]!r}.")
+    return True
+
+
+def _lies_in(point: Mapping[str, Any], space: Space) -> bool:
+    return all(n in space and space[n].contains(v) for n, v in point.items())
 
 
 def _levels(dist: Distribution) -> Iterator[Any]:

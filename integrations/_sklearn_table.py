@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._sklearn_race import Candidate, Out
+from ._sklearn_report import standard_error
 
 Table: TypeAlias = dict[str, Any]
 #: ``BaseSearchCV._format_results``: candidates' parameters, number of folds, results of the folds, further columns.
@@ -51,6 +52,37 @@ def complete_rows(table: Table) -> tuple[NDArray[np.intp], Table]:
     """Return the row numbers of the candidates that were not pruned, and the table of them alone."""
     rows = np.flatnonzero(table["status"] != "pruned")
     return rows, {k: [v[i] for i in rows] if k == "params" else v[rows] for k, v in table.items()}
+
+
+def simplest(table: Table, n_splits: int, complexity: str | Callable[[dict[str, Any]], Any]) -> int:
+    """Return the row of the simplest candidate within one standard error of the best, of equals the better one.
+
+    Args:
+        table: With one metric.
+        n_splits: Number of folds.
+        complexity: Name of a parameter of which less is simpler, or more with "-" before it; or a function of
+            the parameters.
+
+    Raises:
+        ValueError: If a candidate does not have the parameter.
+    """
+    means = table["mean_test_score"]
+    rows = [i for i in range(len(means)) if np.isfinite(means[i])]
+    if not rows:
+        return int(table["rank_test_score"].argmin())
+    best = max(rows, key=lambda i: means[i])
+    error = standard_error(table[f"split{k}_test_score"][best] for k in range(n_splits))
+    near = [i for i in rows if i == best or means[i] >= means[best] - error]
+    return min(near, key=lambda i: (_complexity(table["params"][i], complexity), -means[i]))
+
+
+def _complexity(params: dict[str, Any], complexity: str | Callable[[dict[str, Any]], Any]) -> Any:
+    if not isinstance(complexity, str):
+        return complexity(params)
+    name = complexity.removeprefix("-")
+    if name not in params:
+        raise ValueError(f"complexity={complexity!r}: a candidate has no such parameter: {list(params)}.")
+    return -params[name] if complexity != name else params[name]
 
 
 def _formed(candidates: Sequence[Candidate], n_splits: int, form: Format) -> Table:

@@ -25,12 +25,14 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
 from ._sklearn_display import SearchDisplay
+from ._sklearn_early import Watched, fix_rounds
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Race
 from ._sklearn_report import Report, edges, fingerprints, share_known, standard_error
-from ._sklearn_space import Distinct, SearchSpace
-from ._sklearn_table import complete_rows, results
+from ._sklearn_resume import check_data, fingerprint, resume
+from ._sklearn_space import Distinct, SearchSpace, Turns
+from ._sklearn_table import complete_rows, results, simplest
 
 __all__ = ["BayesSearchCV", "Report", "SearchDisplay"]
 
@@ -69,13 +71,17 @@ class BayesSearchCV(BaseSearchCV):
             ``(low, high, "log-uniform")`` tuples of numbers (ranges, as in scikit-optimize; a list ``[low, high]``
             is two choices); any other tuple (choices); objects with ``rvs``; distributions of scikit-optimize and
             Optuna. None: `inloop.spaces.default_space` of the estimator.
-        n_iter: Number of candidates. A finite space never repeats one; if it has fewer, all are tried and a
-            warning says so.
+        n_iter: Number of candidates, of all dicts together; where ``param_distributions`` is a list of pairs (dict,
+            number) as in scikit-optimize, their numbers count. A finite space never repeats one; if it has fewer, all
+            are tried and a warning says so.
         scoring, n_jobs, refit, cv, pre_dispatch, error_score, return_train_score: As in
-            ``RandomizedSearchCV``, but a callable ``refit`` is shown the complete rows only.
+            ``RandomizedSearchCV``, but a callable ``refit`` is shown the complete rows only, and ``"1se"`` is the
+            simplest candidate within one standard error of the best (Breiman et al., "Classification and regression
+            trees", 1984, section 3.4.3).
         verbose: 1 shows a line of progress (with tqdm installed); more as in ``RandomizedSearchCV``.
         random_state: Seeds the proposals.
-        sampler: An `inloop.samplers.Sampler` or its name (``"gp"``, ``"tpe"``, ``"random"``); None is the default one.
+        sampler: An `inloop.samplers.Sampler` or its name (``"gp"``, ``"tpe"``, ``"random"``, ``"grid"``); None is the
+            default one.
         pruner: An `inloop.pruners.Pruner` or its name (``"median"``, ``"halving"``, ``"hyperband"``); None prunes
             nothing. By name, ``"halving"`` and ``"hyperband"`` have their first rung after two folds, and inside fits
             after a fifth of the iterations; a pruner object is asked as it is in both places.
@@ -87,6 +93,17 @@ class BayesSearchCV(BaseSearchCV):
         initial_params: List of dicts of parameters to try first; parameters that a dict leaves out are proposed.
         objective: The metric to search for where ``scoring`` gives several; None: the one named by ``refit``, else
             the first.
+        storage: Where the search is kept as it goes, as in `create_study`: a file (``"search.db"``), a URL. The same
+            search on the same data goes on where an earlier one was interrupted. One process at a time.
+        study_name: Its name there; None: one made of the estimator, the space and the data.
+        eval_set: What XGBoost, LightGBM and CatBoost watch where they stop early (``early_stopping_rounds`` and the
+            like) and ``fit`` gives them no rows to watch: ``"split"``, a part of the training fold, or ``"test"``, the
+            test fold itself; its scores are then better than on unseen rows. The last fit runs as many rounds as
+            were best in the folds, by the median, on all rows.
+        validation_fraction: The part of the training fold for ``eval_set="split"``. Steps of a ``Pipeline`` before the
+            booster are fitted on the whole training fold.
+        complexity: For ``refit="1se"``: the name of a parameter of which less is simpler (``"-C"``: more is), or a
+            function of the dict of parameters that returns something to sort by.
         callbacks: A function of (search, trial), or a list of them, called after each candidate;
             ``search.study_`` is the study so far.
         search_spaces: scikit-optimize's name for ``param_distributions``; give one of the two.
@@ -97,6 +114,7 @@ class BayesSearchCV(BaseSearchCV):
             ``resource="iterations"``), ``partial_mean_test_<metric>`` (over the splits that were run or begun).
         study_: The `inloop.Study` of the search, with one trial for each row.
         n_pruned_: Number of pruned candidates.
+        refit_n_iterations_: Rounds of the last fit, only where boosters stopped early in the folds.
         best_estimator_, best_score_, best_params_, best_index_: As in ``RandomizedSearchCV``, and so are ``scorer_``,
             ``n_splits_``, ``refit_time_``, ``multimetric_``, ``classes_``, ``n_features_in_``, ``feature_names_in_``.
 
@@ -129,6 +147,11 @@ class BayesSearchCV(BaseSearchCV):
         "initial_params": [list, tuple, None],
         "objective": [str, None],
         "callbacks": [callable, list, tuple, None],
+        "storage": [str, HasMethods(["append", "read"]), None],
+        "study_name": [str, None],
+        "eval_set": [StrOptions({"split", "test"})],
+        "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],
+        "complexity": [str, callable, None],
     }
 
     def __init__(
@@ -153,7 +176,12 @@ class BayesSearchCV(BaseSearchCV):
         timeout: float | None = None,
         stopping: Any = None,
         initial_params: Sequence[Mapping[str, Any]] | None = None,
+        storage: Any = None,
+        study_name: str | None = None,
         objective: str | None = None,
+        eval_set: str = "split",
+        validation_fraction: float = 0.1,
+        complexity: Any = None,
         callbacks: Any = None,
         search_spaces: Any = None,
     ) -> None:
@@ -178,7 +206,12 @@ class BayesSearchCV(BaseSearchCV):
         self.timeout = timeout
         self.stopping = stopping
         self.initial_params = initial_params
+        self.storage = storage
+        self.study_name = study_name
         self.objective = objective
+        self.eval_set = eval_set
+        self.validation_fraction = validation_fraction
+        self.complexity = complexity
         self.callbacks = callbacks
         self.search_spaces = search_spaces
 
@@ -219,17 +252,19 @@ class BayesSearchCV(BaseSearchCV):
             "error_score": self.error_score,
             "verbose": self.verbose,
         }
-        table = self._table(self._search(estimator, splits, fold, hooks), len(splits))
+        race = self._search(estimator, splits, fold, hooks)
+        table = self._table(race, len(splits))
         if self.multimetric_ and callable(self.scoring):
             metric = self.refit
+        self.n_splits_ = len(splits)
         self._keep_best(table, metric)
         if self.refit:
             # a parameter may itself be an estimator
             self.best_estimator_ = clone(estimator).set_params(**clone(self.best_params_, safe=False))
+            self._fix_rounds(race)
             with hooks.refit(self.best_estimator_):
                 self._refit(X, y, routed.estimator.fit)
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
-        self.n_splits_ = len(splits)
         self.n_pruned_ = int((table["status"] == "pruned").sum())
         self._rows = fingerprints(X, y)
         self.cv_results_ = table
@@ -273,6 +308,10 @@ class BayesSearchCV(BaseSearchCV):
         return hasattr(self, "cv_results_")
 
     def _check_objective(self, scorers: Any) -> None:
+        if self.refit == "1se" and self.complexity is None:
+            raise ValueError(
+                "refit='1se' needs complexity, what is simple: the name of a parameter, or a function of them."
+            )
         if self.objective is None or callable(self.scoring):
             return  # what a function gives is known when it has been called
         names = list(scorers._scorers) if isinstance(scorers, _MultimetricScorer) else ["score"]
@@ -297,16 +336,22 @@ class BayesSearchCV(BaseSearchCV):
         """Run the candidates' folds until there are no more."""
         space = SearchSpace(self._given_space())
         n_iter = self._n_candidates(space)
+        watched = Watched(self.eval_set, self.validation_fraction)
         workers = joblib.effective_n_jobs(self.n_jobs)
         size = -(-workers // len(splits)) if self.batch_size == "auto" else int(self.batch_size)
-        self.study_ = self._study(space)
+        data = "" if self.storage is None else fingerprint(fold["X"], fold["y"], splits)
+        self.study_ = self._study(space, data)
+        earlier = None
+        if self.storage is not None:
+            check_data(self.study_, data)
+            earlier = resume(self.study_, space)
         n_fits = n_iter * len(splits)
         if self.verbose > 0:
             print(f"Fitting {len(splits)} folds for each of {n_iter} candidates, totalling {n_fits} fits")  # noqa: T201
-        with Progress(n_iter, self.verbose > 0) as progress, hooks.search(n_fits):
+        with Progress(n_iter, len(earlier or ()), self.verbose > 0) as progress, hooks.search(n_fits):
             told = partial(self._told, progress)
             inside = self._inside_fits(estimator, space)
-            race = Race(self.study_, space, n_iter, len(splits), size, self._value, inside, told)
+            race = Race(self.study_, space, n_iter, len(splits), size, self._value, inside, told, earlier)
             deadline = math.inf if self.timeout is None else time.monotonic() + self.timeout
 
             def run(parallel: Parallel) -> None:
@@ -319,6 +364,7 @@ class BayesSearchCV(BaseSearchCV):
                             clone(estimator),
                             watch=race.watch(candidate, k, workers),
                             value=partial(_objective, name=self._objective_name()),
+                            watched=watched,
                             train=splits[k][0],
                             test=splits[k][1],
                             parameters=candidate.params,
@@ -350,28 +396,46 @@ class BayesSearchCV(BaseSearchCV):
         return default_space(self.estimator) if given is None else given
 
     def _n_candidates(self, space: SearchSpace) -> int:
-        count = space.count(self.n_iter)
-        if count is None or count >= self.n_iter:
-            return self.n_iter
+        asked = space.total(self.n_iter)
+        count = space.count(asked)
+        if count is None or count >= asked:
+            return asked
         warnings.warn(
-            f"The total space of parameters {count} is smaller than n_iter={self.n_iter}. Running {count} iterations.",
+            f"The total space of parameters {count} is smaller than n_iter={asked}. Running {count} iterations.",
             UserWarning,
             stacklevel=5,
         )
         return count
 
-    def _study(self, space: SearchSpace) -> Study:
+    def _study(self, space: SearchSpace, data: str) -> Study:
         seed = self.random_state
         if not isinstance(seed, numbers.Integral):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        name = self.study_name
+        if name is None and self.storage is not None:
+            name = f"{type(last_step(self.estimator)).__name__}-{space.space.id[:6]}-{data[:6]}"
+        study = create_study(
+            "maximize",
+            sampler=self._sampler(space),
+            pruner=pruners.NopPruner() if self.pruner is None else _pruner(self.pruner, 2),
+            storage=self.storage,
+            study_name=name,
+            load_if_exists=self.storage is not None,
+            seed=int(seed),
+            space=space.space,
+        )
+        if not study.trials:
+            for params in self.initial_params or ():
+                study.enqueue_trial(space.point(params))
+        return study
+
+    def _sampler(self, space: SearchSpace) -> samplers.Sampler:
+        if self.sampler == "grid":
+            return samplers.GridSampler(space.space)
         sampler = samplers.from_name(self.sampler)
         if space.space.size is not None:
             sampler = Distinct(sampler, space)
-        pruner = pruners.NopPruner() if self.pruner is None else _pruner(self.pruner, 2)
-        study = create_study("maximize", sampler=sampler, pruner=pruner, seed=int(seed), space=space.space)
-        for params in self.initial_params or ():
-            study.enqueue_trial(space.point(params))
-        return study
+        return Turns(sampler, space) if space.quotas is not None and len(space.quotas) > 1 else sampler
 
     def _inside_fits(self, estimator: Any, space: SearchSpace) -> pruners.Pruner | None:
         """Return who judges folds from inside their fits."""
@@ -398,7 +462,7 @@ class BayesSearchCV(BaseSearchCV):
         progress(self.study_, trial)
 
     def _objective_name(self) -> str | None:
-        return self.objective or (self.refit if isinstance(self.refit, str) else None)
+        return self.objective or (self.refit if isinstance(self.refit, str) and self.refit != "1se" else None)
 
     def _value(self, scores: Any) -> float:
         """Return what the scorer gave for the metric that is searched for."""
@@ -422,7 +486,9 @@ class BayesSearchCV(BaseSearchCV):
             self.__dict__.pop(name, None)
         if not self.refit and self.multimetric_:
             return
-        if callable(self.refit) and "pruned" in table["status"]:
+        if self.refit == "1se":
+            self.best_index_ = simplest(table, self.n_splits_, self.complexity)
+        elif callable(self.refit) and "pruned" in table["status"]:
             rows, complete = complete_rows(table)
             self.best_index_ = rows[self._select_best_index(self.refit, metric, complete)]
         else:
@@ -430,6 +496,14 @@ class BayesSearchCV(BaseSearchCV):
         if not callable(self.refit):
             self.best_score_ = table[f"mean_test_{metric}"][self.best_index_]
         self.best_params_ = table["params"][self.best_index_]
+
+    def _fix_rounds(self, race: Race) -> None:
+        """Have the last fit of a booster that stopped early in the folds run their median number of rounds."""
+        self.__dict__.pop("refit_n_iterations_", None)
+        rounds = [out["rounds"] for out in race.candidates[self.best_index_].outs]
+        if rounds and None not in rounds:
+            self.refit_n_iterations_ = int(np.median(rounds))
+            fix_rounds(last_step(self.best_estimator_), self.refit_n_iterations_)
 
     def _refit(self, X: Any, y: Any, fit_params: Mapping[str, Any]) -> None:
         start = time.time()

@@ -1,0 +1,292 @@
+"""BayesSearchCV: boosters that stop early by themselves, the simplest good candidate, searches kept in a storage."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import inloop
+import numpy as np
+import pytest
+from inloop.integrations._sklearn_space import WHICH
+from inloop.integrations.sklearn import BayesSearchCV
+from scipy import stats
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+CANCER = tuple(a[::2] for a in load_breast_cancer(return_X_y=True))
+DIABETES = load_diabetes(return_X_y=True)
+RATE = {"learning_rate": stats.loguniform(0.05, 0.5)}
+
+
+def search_of(estimator, space, **options):
+    options = {"n_iter": 3, "cv": 3, "random_state": 0, "sampler": "random", "error_score": "raise", **options}
+    return BayesSearchCV(estimator, space, **options)
+
+
+# Boosters that stop early
+
+
+def xgboost(**options):
+    return pytest.importorskip("xgboost").XGBClassifier(n_estimators=150, max_depth=3, n_jobs=1, **options)
+
+
+def xgboost_callback():
+    early = pytest.importorskip("xgboost").callback.EarlyStopping(rounds=5)
+    return xgboost(callbacks=[early])
+
+
+def lightgbm(**options):
+    return pytest.importorskip("lightgbm").LGBMClassifier(n_estimators=150, n_jobs=1, verbose=-1, **options)
+
+
+def catboost(**options):
+    module = pytest.importorskip("catboost")
+    options = {"n_estimators": 150, "depth": 3, "thread_count": 1, "allow_writing_files": False, **options}
+    return module.CatBoostClassifier(verbose=0, **options)
+
+
+def lightgbm_callback():
+    return {"callbacks": [pytest.importorskip("lightgbm").early_stopping(5, verbose=False)]}
+
+
+BOOSTERS = {
+    "xgboost": lambda: (xgboost(early_stopping_rounds=5), {}),
+    "xgboost callback": lambda: (xgboost_callback(), {}),
+    "lightgbm": lambda: (lightgbm(early_stopping_round=5), {}),
+    "lightgbm alias": lambda: (lightgbm(n_iter_no_change=5), {}),
+    "lightgbm callback": lambda: (lightgbm(), lightgbm_callback()),
+    "catboost": lambda: (catboost(early_stopping_rounds=5), {}),
+    "catboost fit": lambda: (catboost(), {"early_stopping_rounds": 5}),
+}
+
+
+def rounds_of(booster):
+    if hasattr(booster, "get_booster"):
+        return booster.get_booster().num_boosted_rounds()
+    return booster.tree_count_ if hasattr(booster, "tree_count_") else booster.booster_.num_trees()
+
+
+@pytest.mark.parametrize("which", BOOSTERS)
+@pytest.mark.parametrize("rows", ["split", "test"])
+def test_a_booster_that_stops_early_gets_rows_to_watch(which, rows, capsys):
+    booster, fit_params = BOOSTERS[which]()
+    search = search_of(booster, RATE, eval_set=rows).fit(*CANCER, **fit_params)
+    assert 1 <= search.refit_n_iterations_ < 150
+    assert rounds_of(search.best_estimator_) == search.refit_n_iterations_
+    assert search.best_estimator_.predict(CANCER[0]).shape == CANCER[1].shape
+    assert "fit" not in vars(search.best_estimator_)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("rows", ["split", "test"])
+def test_a_fold_is_what_one_would_write_by_hand(rows):
+    X, y = CANCER
+    booster = xgboost(early_stopping_rounds=5)
+    weights = np.where(y, 1.0, 3.0)
+    search = search_of(booster, {"learning_rate": [0.3]}, n_iter=1, eval_set=rows, validation_fraction=0.2)
+    search.fit(X, y, sample_weight=weights)
+    best = []
+    for k, (train, test) in enumerate(StratifiedKFold(3).split(X, y)):
+        fit, watch = train_test_split(train, test_size=0.2, stratify=y[train], random_state=0)
+        if rows == "test":
+            fit, watch = train, test
+        weight = {"sample_weight_eval_set": [weights[watch]]} if rows == "split" else {}
+        plain = clone(booster).set_params(learning_rate=0.3).fit(
+            X[fit], y[fit], sample_weight=weights[fit], eval_set=[(X[watch], y[watch])], verbose=False, **weight
+        )  # fmt: skip
+        # from 1.8 on the weights are the scorer's as well
+        given = {"sample_weight": weights[test]} if hasattr(search, "_check_scorers_accept_sample_weight") else {}
+        assert search.cv_results_[f"split{k}_test_score"][0] == plain.score(X[test], y[test], **given)
+        best.append(plain.best_iteration + 1)
+    assert search.refit_n_iterations_ == int(np.median(best))
+
+
+@pytest.mark.parametrize("which", ["xgboost", "lightgbm", "lightgbm callback"])
+def test_in_a_pipeline_with_reports_from_inside_the_fits(which):
+    booster, fit_params = BOOSTERS[which]()
+    name = type(booster).__name__.lower()
+    space = {f"{name}__{k}": v for k, v in RATE.items()}
+    search = search_of(
+        make_pipeline(StandardScaler(), booster), space, resource="iterations", pruner="median", n_iter=8
+    )
+    search.fit(*CANCER, **{f"{name}__{k}": v for k, v in fit_params.items()})
+    assert rounds_of(search.best_estimator_[-1]) == search.refit_n_iterations_ < 150
+    assert search.study_.trials[0].curves[2].steps[:2] == [3, 5]
+
+
+def test_rows_of_the_user_are_left_alone():
+    X, y = CANCER
+    search = search_of(xgboost(early_stopping_rounds=5), RATE).fit(X, y, eval_set=[(X[:50], y[:50])], verbose=False)
+    assert not hasattr(search, "refit_n_iterations_")
+    assert not hasattr(search_of(xgboost(), RATE).fit(X, y), "refit_n_iterations_")
+
+
+def test_a_class_of_one_row_does_not_stop_it():
+    X, y = DIABETES
+    search = search_of(
+        pytest.importorskip("lightgbm").LGBMRegressor(early_stopping_round=3, verbose=-1, n_jobs=1), RATE
+    )
+    assert search.fit(X, y).refit_n_iterations_ >= 1
+    rare = np.zeros(len(y), int)
+    rare[::2] = 1
+    rare[0] = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the folds
+        search_of(lightgbm(early_stopping_round=3), RATE, cv=KFold(3, shuffle=True, random_state=0)).fit(X, rare)
+
+
+# The simplest good candidate
+
+DEPTH = {"max_depth": [1, 2, 3, 4, 6, 8, 10]}
+TREE = DecisionTreeClassifier(random_state=0)
+
+
+@pytest.mark.parametrize("complexity", ["max_depth", lambda params: params["max_depth"]])
+def test_the_simplest_within_one_standard_error(complexity):
+    search = search_of(TREE, DEPTH, n_iter=7, cv=5, refit="1se", complexity=complexity).fit(*CANCER)
+    table = search.cv_results_
+    best = int(np.argmax(table["mean_test_score"]))
+    bar = table["mean_test_score"][best] - stats.sem([table[f"split{k}_test_score"][best] for k in range(5)])
+    depths = np.array([p["max_depth"] for p in table["params"]])
+    assert search.best_params_["max_depth"] == depths[table["mean_test_score"] >= bar].min()
+    assert search.best_estimator_.max_depth == search.best_params_["max_depth"]
+    assert search.best_score_ == table["mean_test_score"][search.best_index_]
+    X, y = load_breast_cancer(return_X_y=True)
+    assert search.report(X[1::2], y[1::2]).cv_score == search.best_score_
+
+
+def test_less_and_more():
+    most = search_of(TREE, DEPTH, n_iter=7, refit="1se", complexity="-max_depth").fit(*CANCER)
+    assert most.best_params_["max_depth"] == 10
+    assert clone(most).complexity == "-max_depth"
+    with pytest.raises(ValueError, match="needs complexity"):
+        search_of(TREE, DEPTH, refit="1se").fit(*CANCER)
+    with pytest.raises(ValueError, match=r"complexity='C'.*max_depth"):
+        search_of(TREE, DEPTH, refit="1se", complexity="C").fit(*CANCER)
+
+
+# Several dicts with numbers of their own, and grids
+
+PAIRS = [({"kernel": ["linear"], "C": (1e-3, 1e2, "log-uniform")}, 5), ({"kernel": ["rbf"], "C": [1, 2, 3]}, 3)]
+
+
+@pytest.mark.parametrize("sampler", ["random", "gp", "tpe"])
+def test_pairs_of_a_space_and_a_number(sampler):
+    search = BayesSearchCV(SVC(), search_spaces=PAIRS, sampler=sampler, cv=3, random_state=0, n_iter=99).fit(*CANCER)
+    kernels = [p["kernel"] for p in search.cv_results_["params"]]
+    assert sorted(kernels) == ["linear"] * 5 + ["rbf"] * 3
+    assert {t.params[WHICH] for t in search.study_.trials} == {0, 1}
+    one = BayesSearchCV(SVC(), [PAIRS[0]], sampler=sampler, cv=3, random_state=0).fit(*CANCER)
+    assert len(one.cv_results_["params"]) == 5
+    with pytest.raises(ValueError, match="positive integer, got 0"):
+        BayesSearchCV(SVC(), [({"C": [1]}, 0)]).fit(*CANCER)
+
+
+def test_a_grid():
+    search = BayesSearchCV(TREE, {**DEPTH, "criterion": ["gini", "entropy"]}, sampler="grid", n_iter=14, random_state=0)
+    params = search.fit(*CANCER).cv_results_["params"]
+    assert len({tuple(p.values()) for p in params}) == 14
+    with pytest.raises(ValueError, match="countable"):
+        BayesSearchCV(SVC(), {"C": stats.loguniform(1, 2)}, sampler="grid").fit(*CANCER)
+
+
+# Kept in a storage
+
+GAMMA = {"C": stats.loguniform(1e-2, 1e2), "gamma": stats.loguniform(1e-4, 1)}
+
+
+def kept(tmp_path, **options):
+    options = {"n_iter": 6, "storage": f"{tmp_path}/search.db", "sampler": "gp", "return_train_score": True, **options}
+    return search_of(make_pipeline(SVC()), {f"svc__{k}": v for k, v in GAMMA.items()}, **options)
+
+
+def table_of(search):
+    return {k: v for k, v in search.cv_results_.items() if "time" not in k}
+
+
+def same_tables(one, two):
+    assert one.keys() == two.keys()
+    for key in one:
+        np.testing.assert_array_equal(np.asarray(one[key]), np.asarray(two[key]), err_msg=key)
+
+
+@pytest.mark.parametrize("pruner", [None, "median"])
+@pytest.mark.parametrize("scoring", [None, ["accuracy", "roc_auc"]])
+def test_a_search_goes_on_where_it_stopped(tmp_path, pruner, scoring):
+    options = {"pruner": pruner, "scoring": scoring, "refit": "roc_auc" if scoring else True, "n_iter": 12}
+    whole = kept(tmp_path, **options, storage=None).fit(*CANCER)
+    part = kept(tmp_path, **{**options, "n_iter": 7}).fit(*CANCER)
+    same_tables(
+        {k: np.asarray(v)[:7] for k, v in table_of(whole).items() if "rank" not in k},
+        {k: v for k, v in table_of(part).items() if "rank" not in k},
+    )
+    fits = []
+    rest = kept(tmp_path, **options, callbacks=lambda search, trial: fits.append(trial.number)).fit(*CANCER)
+    assert fits == [7, 8, 9, 10, 11]
+    same_tables(table_of(whole), table_of(rest))
+    again = kept(tmp_path, **options, callbacks=lambda search, trial: fits.append(trial.number)).fit(*CANCER)
+    assert len(fits) == 5
+    same_tables(table_of(again), table_of(rest))
+    again.callbacks = None  # a function in a function does not travel
+    pickle.loads(pickle.dumps(again)).predict(CANCER[0])
+
+
+def test_what_an_interrupt_broke_off_is_tried_again(tmp_path):
+    def stop(search, trial):
+        if trial.number == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        kept(tmp_path, callbacks=stop, batch_size=2).fit(*CANCER)
+    search = kept(tmp_path, batch_size=2).fit(*CANCER)
+    params = search.cv_results_["params"]
+    assert len(params) == 6
+    assert len({tuple(p.values()) for p in params}) == 6
+    assert not search.study_.history.running
+    broken = [t.params for t in search.study_.trials if t.state.name == "FAILED"]
+    assert broken
+    assert all(p in params for p in broken)
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on(tmp_path):
+    script = """
+        import os, sys
+        sys.path.insert(0, {tests!r})
+        from test_sklearn_early import kept, CANCER
+        kept({path!r}, callbacks=lambda search, trial: trial.number == 2 and os._exit(9)).fit(*CANCER)
+    """.format(tests=str(__import__("pathlib").Path(__file__).parent), path=str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=120)
+    assert ended.returncode == 9
+    search = kept(tmp_path).fit(*CANCER)
+    assert len(search.cv_results_["params"]) == 6
+    assert [t.number for t in search.study_.trials][:3] == [0, 1, 2]
+    assert not search.study_.history.running
+
+
+def test_other_data_or_folds_are_refused(tmp_path):
+    X, y = CANCER
+    kept(tmp_path, study_name="s", n_iter=2).fit(X, y)
+    for options, data in [({}, (X + 1, y)), ({}, (X, 1 - y)), ({"cv": 4}, CANCER), ({"cv": ShuffleSplit(3)}, CANCER)]:
+        with pytest.raises(ValueError, match="other data or other folds"):
+            kept(tmp_path, study_name="s", **options).fit(*data)
+    inloop.create_study("maximize", storage=f"{tmp_path}/search.db", study_name="t", space={"x": [1, 2]})
+    with pytest.raises(ValueError, match="space"):
+        kept(tmp_path, study_name="t").fit(X, y)
+
+
+def test_a_name_is_made_of_the_search(tmp_path):
+    one = kept(tmp_path, n_iter=2).fit(*CANCER).study_.study_name
+    assert one.startswith("SVC-")
+    assert kept(tmp_path, n_iter=2, cv=4).fit(*CANCER).study_.study_name != one
+    assert set(inloop.get_all_study_names(f"{tmp_path}/search.db")) > {one}
