@@ -27,7 +27,7 @@ import runner  # noqa: E402
 Job = tuple[str, str | None, str | None, int, int]  # problem, data, rival (None: its reference), seed, trials
 
 RESULTS = Path(__file__).parent / "results"
-DEFAULT = "random,inloop TPE,Optuna TPE,Optuna TPE group,Hyperopt TPE"
+DEFAULT = "random,inloop,inloop TPE,Optuna TPE,Optuna TPE group,Hyperopt TPE"
 
 
 def parse() -> argparse.Namespace:
@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--jobs", type=int, default=1, help="processes")
     p.add_argument("--data", help="folder of the surrogates")
     p.add_argument("--name", default="quality", help="of the files in results/")
-    p.add_argument("--against", default="inloop TPE", help="the rival whose wins and losses are counted")
+    p.add_argument("--against", default="inloop", help="the rival whose wins and losses are counted")
     p.add_argument("--report-only", action="store_true")
     return p.parse_args()
 

@@ -62,7 +62,7 @@ def table(scores: Scores, against: str, at: Sequence[int]) -> str:
     at = [n for n in at if n <= scores.trials]
     last = at[-1]
     ranks = scores.ranks(last)
-    head = f"{'':26}" + "".join(f"{f'@{n}':>16}" for n in at) + f"{f'rank @{last}':>11}{'wins/losses':>13}{'CPU ms':>9}"
+    head = f"{'':26}" + "".join(f"{f'@{n}':>19}" for n in at) + f"{f'rank @{last}':>11}{'wins/losses':>13}{'CPU ms':>9}"
     lines = [head]
     for rival in sorted(scores.rivals, key=lambda r: np.nanmean(scores.at(r, last))):
         cells = []
@@ -72,7 +72,7 @@ def table(scores: Scores, against: str, at: Sequence[int]) -> str:
         # per problem over the mean of the seeds: wins of `against` over this rival
         w, lo = wins(scores, against, rival, last)
         lines.append(
-            f"{rival:26}" + "".join(f"{c:>16}" for c in cells) + f"{ranks[rival]:11.2f}"
+            f"{rival:26}" + "".join(f"{c:>19}" for c in cells) + f"{ranks[rival]:11.2f}"
             + (f"{'-':>13}" if rival == against else f"{f'{w}/{lo}':>13}") + f"{scores.cpu[rival]:9.2f}"
         )  # fmt: skip
     lines.append(
