@@ -1,0 +1,425 @@
+"""Optuna: its studies with inloop's samplers and pruners, and studies moved from one to the other."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import inloop
+import numpy as np
+import optuna
+from inloop import Categorical, Float, FrozenTrial, Int, Space, TrialState
+from inloop.distributions import Distribution, label
+from inloop.events import Event
+from inloop.history import History
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+_STATES = {
+    optuna.trial.TrialState.COMPLETE: "COMPLETE",
+    optuna.trial.TrialState.PRUNED: "PRUNED",
+    optuna.trial.TrialState.FAIL: "FAILED",
+}
+_THEIRS = {TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE, TrialState.PRUNED: optuna.trial.TrialState.PRUNED}
+_PLAIN = (bool, int, float, str)  # what Optuna's storages can hold as a choice
+
+
+class Sampler(optuna.samplers.BaseSampler):
+    """Has an Optuna study propose parameters with one of inloop's samplers.
+
+    The objective stays as it is, conditions and ranges that change included: what its trials have suggested so
+    far is proposed jointly. A parameter met for the first time is drawn uniformly. Workers that share a
+    storage learn from each other's trials and keep away from those that run; a proposal is drawn from the
+    seed and the trial's number, so that workers of equal seeds do not repeat each other.
+
+    Args:
+        sampler: One of `inloop.samplers` or its name; None: `AutoSampler`.
+        seed: None: made from the study's name, which Optuna makes up where none is given.
+
+    Raises:
+        ValueError: When asked, if the study has several objectives.
+
+    Example:
+        >>> import optuna
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> study = optuna.create_study(sampler=Sampler(seed=0))
+        >>> study.optimize(lambda trial: (trial.suggest_float("x", -9, 9) - 3) ** 2, n_trials=20)
+        >>> study.best_value < 0.01
+        True
+    """
+
+    def __init__(self, sampler: inloop.samplers.Sampler | str | None = None, seed: int | None = None) -> None:
+        self.sampler = inloop.samplers.from_name(sampler)
+        self.seed = seed
+        self._mirrors = _Mirrors()
+
+    def __repr__(self) -> str:
+        return f"Sampler({self.sampler!r}" + (f", seed={self.seed})" if self.seed is not None else ")")
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        with self._mirrors.of(study, self.seed, update=True) as mirror:
+            seen = mirror.history.union.space
+            space = self.sampler.space or seen
+            if space is None or seen is None:
+                mirror.asked[trial.number] = space, {}
+                return {}
+            search = {n: mirror.as_optuna(n, seen[n]) for n in space if n in seen}
+            mirror.asked[trial.number] = space, search
+            return search
+
+    def sample_relative(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        with self._mirrors.of(study, self.seed) as mirror:
+            space, search = mirror.asked.pop(trial.number, (None, None))
+            if search is None or search != search_space:  # not what was inferred
+                dists = {n: d for n, old in search_space.items() if (d := _as_inloop(old)) is not None}
+                space = Space(dists) if dists else None
+            if space is None:
+                return {}
+            rng = np.random.default_rng((mirror.history.seed, trial.number))
+            proposal = self.sampler.ask(space, mirror.history, trial.number, rng)
+            mirror.propose(trial.number, space, proposal)
+        return {n: v for n, v in proposal.items() if n in search_space and _takes(search_space[n], v)}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        with self._mirrors.of(study, self.seed) as mirror:
+            if trial.number < len(mirror.history.trials):
+                proposed = mirror.history.trials[trial.number].proposed
+                if param_name in proposed and _takes(param_distribution, proposed[param_name]):
+                    return proposed[param_name]
+            seed = (mirror.history.seed, trial.number, zlib.crc32(param_name.encode()))
+        dist = _as_inloop(param_distribution)
+        u = np.random.default_rng(seed).random()
+        if dist is None:  # integers that a float cannot tell apart
+            assert isinstance(param_distribution, IntDistribution)
+            levels = (param_distribution.high - param_distribution.low) // param_distribution.step + 1
+            return param_distribution.low + int(u * levels) * param_distribution.step
+        return dist.from_unit(u)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        state: optuna.trial.TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        if self.sampler.space is None:
+            return
+        with self._mirrors.of(study, self.seed, update=True) as mirror:
+            over = self.sampler.exhausted(mirror.history, self.sampler.space)
+        if over is not None:
+            with suppress(RuntimeError):  # where the user tells, there is no loop to stop
+                study.stop()
+
+
+class Pruner(optuna.pruners.BasePruner):
+    """Has an Optuna study end trials with one of inloop's pruners.
+
+    Args:
+        pruner: One of `inloop.pruners` or its name; None: `SuccessiveHalvingPruner`.
+        seed: Of the brackets of `HyperbandPruner`; None: made from the study's name. Workers need the same one.
+
+    Example:
+        >>> import optuna
+        >>> study = optuna.create_study(pruner=Pruner("median"))
+        >>> study.pruner
+        Pruner(MedianPruner())
+    """
+
+    def __init__(self, pruner: inloop.pruners.Pruner | str | None = None, seed: int | None = None) -> None:
+        self.pruner = inloop.pruners.from_name(pruner)
+        self.seed = seed
+        self._mirrors = _Mirrors()
+
+    def __repr__(self) -> str:
+        return f"Pruner({self.pruner!r}" + (f", seed={self.seed})" if self.seed is not None else ")")
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        with self._mirrors.of(study, self.seed, update=True) as mirror:
+            record = mirror.history.trials[trial.number]
+            if record.number in mirror.stopped or 0 not in record.curves:
+                return record.number in mirror.stopped
+            since = mirror.judged.get(record.number, 0)
+            mirror.judged[record.number] = len(record.curves[0])
+            if record.finished or not self.pruner.prune(mirror.history, record, 0, since):
+                return False
+            mirror.stopped.add(record.number)
+            return True
+
+
+def to_optuna_study(study: inloop.Study, **options: Any) -> optuna.Study:
+    """Return a study of Optuna with the finished trials of ``study``, for its plots or to go on there.
+
+    Of several curves of a trial the first one goes along; a LOST trial becomes FAIL, a choice that Optuna cannot
+    store its label, and a distribution that it does not have the range of the values taken.
+
+    Args:
+        study: What to copy.
+        options: As in ``optuna.create_study``: ``storage``, ``study_name``, ``sampler``, ...
+
+    Example:
+        >>> study = inloop.create_study(seed=0, space={"x": Float(0, 1)})
+        >>> study.optimize(lambda trial: trial.params["x"], n_trials=5)
+        >>> to_optuna_study(study).best_value == study.best_value
+        True
+    """
+    out = optuna.create_study(**{**options, "direction": study.direction})
+    done = [t for t in study.trials if t.finished]
+    common = {n: _common(n, done) for n in dict.fromkeys(n for t in done for n in t.params)}
+    for trial in done:
+        dists = {n: common[n] or _as_optuna(trial.distributions[n]) for n in trial.params}
+        state = _THEIRS.get(trial.state, optuna.trial.TrialState.FAIL)
+        frozen = optuna.trial.create_trial(
+            state=state,
+            value=_told(trial),
+            params={
+                n: _choice(v) if isinstance(dists[n], CategoricalDistribution) else v for n, v in trial.params.items()
+            },
+            distributions=dists,
+            user_attrs=trial.user_attrs,
+            intermediate_values=trial.curve,
+        )
+        frozen.datetime_start, frozen.datetime_complete = trial.datetime_start, trial.datetime_complete
+        out.add_trial(frozen)
+    for key, value in study.user_attrs.items():
+        out.set_user_attr(key, value)
+    return out
+
+
+def from_optuna_study(study: optuna.Study, **options: Any) -> inloop.Study:
+    """Return an inloop study with the finished and enqueued trials of an Optuna study.
+
+    Trials keep their parameters, ranges, reports, times and attributes (those that are not JSON by their repr).
+
+    Args:
+        study: What to copy; it must have one objective.
+        options: As in `create_study`, ``direction`` aside.
+
+    Raises:
+        ValueError: If the study has several objectives.
+
+    Example:
+        >>> import optuna
+        >>> optuna.logging.set_verbosity(optuna.logging.WARNING)
+        >>> theirs = optuna.create_study()
+        >>> theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=5)
+        >>> ours = from_optuna_study(theirs, seed=0)
+        >>> ours.best_params == theirs.best_params
+        True
+    """
+    out = inloop.create_study(direction=_direction(study), **options)
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state is optuna.trial.TrialState.WAITING:
+            out.enqueue_trial(trial.system_attrs.get("fixed_params", {}), user_attrs=_as_json(trial.user_attrs))
+        elif trial.state in _STATES:
+            _copy(trial, out)
+    for key, value in _as_json(study.user_attrs).items():
+        out.set_user_attr(key, value)
+    return out
+
+
+class _Mirror:
+    """A history that follows an Optuna study.
+
+    Attributes:
+        history: Trial n is Optuna's trial n; waiting ones count as running.
+        asked: Trial number to the space to propose and its form for Optuna.
+        judged: Trial number to how many of its reports the pruner has seen.
+        stopped: Numbers of the trials that the pruner has stopped.
+    """
+
+    def __init__(self, study: optuna.Study, seed: int | None) -> None:
+        self._events = 0
+        self._open: dict[int, set[int]] = {}  # trials not known to be finished -> steps that were taken over
+        self._originals: dict[str, BaseDistribution] = {}
+        self._spaces: dict[tuple[str, str], Space | None] = {}
+        self.history = History()
+        self.asked: dict[int, tuple[Space | None, dict[str, BaseDistribution]]] = {}
+        self.judged: dict[int, int] = {}
+        self.stopped: set[int] = set()
+        seed = zlib.crc32(study.study_name.encode()) if seed is None else seed
+        self._apply("study", -1, {"name": study.study_name, "direction": _direction(study), "seed": seed, "retry": 0})
+
+    def update(self, trials: Sequence[optuna.trial.FrozenTrial]) -> None:
+        """Take over what is new in all trials of the Optuna study."""
+        for trial in trials[len(self.history.trials) :]:
+            start = trial.datetime_start
+            self._apply("created", -1, (time.time() if start is None else start.timestamp(), False, 0.0))
+            self._open[trial.number] = set()
+        for number in list(self._open):
+            self._follow(trials[number])
+
+    def propose(self, number: int, space: Space, proposal: dict[str, Any]) -> None:
+        """Note what a running trial was given."""
+        if number < len(self.history.trials):
+            self.history.provide(space)
+            self._apply("proposed", number, (space.id, {n: space[n].pack(v) for n, v in proposal.items()}))
+
+    def as_optuna(self, name: str, dist: Distribution) -> BaseDistribution:
+        """Return a distribution in Optuna's form."""
+        original = self._originals[name]
+        if isinstance(original, CategoricalDistribution):
+            return original
+        return _as_optuna(dist)
+
+    def _follow(self, trial: optuna.trial.FrozenTrial) -> None:
+        number, params, state = trial.number, dict(trial.params), trial.state
+        for name in params.keys() - self.history.trials[number].params.keys():
+            self._take(number, name, trial.distributions[name], params[name])
+        steps = self._open[number]
+        for step, value in sorted(dict(trial.intermediate_values).items()):
+            if step not in steps:
+                steps.add(step)
+                self._apply("report", number, (0, step, value))
+        if state in _STATES:
+            end = time.time() if trial.datetime_complete is None else trial.datetime_complete.timestamp()
+            told = trial.value if state is optuna.trial.TrialState.COMPLETE else None
+            self._apply("finished", number, (_STATES[state], told, end))
+            del self._open[number]
+            self.asked.pop(number, None)
+            self.judged.pop(number, None)
+            self.stopped.discard(number)
+
+    def _take(self, number: int, name: str, original: BaseDistribution, value: Any) -> None:
+        key = name, repr(original)
+        if key not in self._spaces:
+            dist = _as_inloop(original)
+            self._spaces[key] = None if dist is None else Space({name: dist})
+        space = self._spaces[key]
+        if space is None:
+            return
+        self._originals[name] = original
+        self.history.spaces.setdefault(space.id, space)
+        stored = original.to_internal_repr(value)
+        whole = isinstance(original, CategoricalDistribution | IntDistribution)
+        self._apply("params", number, (space.id, {name: int(stored) if whole else stored}))
+
+    def _apply(self, kind: str, number: int, data: Any) -> None:
+        self._events += 1
+        self.history.apply([Event("optuna", self._events, kind, number, data)])
+
+
+class _Mirrors:
+    """The mirrors of the studies that a sampler or pruner serves; left behind when it is pickled or copied."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[optuna.Study, _Mirror] = WeakKeyDictionary()
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def of(self, study: optuna.Study, seed: int | None, update: bool = False) -> Iterator[_Mirror]:
+        """Lend the mirror of a study, brought up to date if asked for."""
+        study = getattr(study, "_study", study)  # Optuna's Hyperband hands out views of a part of the trials
+        with self._lock:
+            if study not in self._known:
+                self._known[study] = _Mirror(study, seed)
+            if update:
+                self._known[study].update(study.get_trials(deepcopy=False))
+            yield self._known[study]
+
+    def __reduce__(self) -> Any:
+        return _Mirrors, ()
+
+
+def _direction(study: optuna.Study) -> str:
+    if len(study.directions) != 1:
+        raise ValueError(f"inloop has one objective; study {study.study_name!r} has {len(study.directions)}.")
+    return "maximize" if study.direction is optuna.study.StudyDirection.MAXIMIZE else "minimize"
+
+
+def _as_inloop(dist: BaseDistribution) -> Distribution | None:
+    """Return an Optuna distribution in inloop's form, None where that has none (integers beyond 2**53)."""
+    try:
+        if isinstance(dist, FloatDistribution):
+            return Float(dist.low, dist.high, log=dist.log, step=dist.step)
+        if isinstance(dist, IntDistribution):
+            return Int(dist.low, dist.high, log=dist.log, step=dist.step)
+    except ValueError:
+        return None
+    return Categorical(dist.choices) if isinstance(dist, CategoricalDistribution) else None
+
+
+def _as_optuna(dist: Distribution) -> BaseDistribution:
+    if isinstance(dist, Float):
+        return FloatDistribution(dist.low, dist.high, log=dist.log, step=dist.step)
+    if isinstance(dist, Int):
+        return IntDistribution(dist.low, dist.high, log=dist.log, step=dist.step)
+    assert isinstance(dist, Categorical)
+    return CategoricalDistribution([_choice(c) for c in dist.choices])
+
+
+def _takes(dist: BaseDistribution, value: Any) -> bool:
+    """Return whether Optuna will accept a value; of one that it does not it would say nothing and draw another."""
+    try:
+        return dist._contains(dist.to_internal_repr(value))
+    except ValueError:
+        return False
+
+
+def _told(trial: FrozenTrial) -> float | None:
+    """Return the value that Optuna keeps with a trial: of a pruned one the last report."""
+    if trial.state is TrialState.COMPLETE:
+        return trial.value
+    if trial.state is not TrialState.PRUNED or not trial.curve:
+        return None
+    last = list(trial.curve.values())[-1]
+    return None if math.isnan(last) else last
+
+
+def _choice(value: Any) -> Any:
+    return value if value is None or isinstance(value, _PLAIN) else label(value)
+
+
+def _common(name: str, trials: list[FrozenTrial]) -> BaseDistribution | None:
+    """Return one Optuna distribution for all trials' values of a parameter, None where each has its own range."""
+    dists = [t.distributions.get(name) for t in trials if name in t.params]
+    kinds = {type(d) for d in dists}
+    if kinds <= {Float} or kinds <= {Int}:
+        return None
+    if kinds <= {Categorical} and dists[0] is not None:
+        return _as_optuna(dists[0])
+    values = [t.params[name] for t in trials if name in t.params]
+    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        return CategoricalDistribution(list(dict.fromkeys(map(_choice, values))))
+    if all(isinstance(v, int) for v in values):
+        return IntDistribution(min(values), max(values))
+    return FloatDistribution(min(values), max(values))
+
+
+def _copy(trial: optuna.trial.FrozenTrial, study: inloop.Study) -> None:
+    """Add a finished trial of Optuna's to a study."""
+    log, dists = study._log, {n: _as_inloop(d) for n, d in trial.distributions.items()}
+    space = Space({n: d for n, d in dists.items() if d is not None}) if any(dists.values()) else None
+    assert trial.datetime_start is not None
+    assert trial.datetime_complete is not None
+    with log.lock:
+        log.write(("created", -1, (trial.datetime_start.timestamp(), False, log.lease)))
+        number = log.history.newest[log.worker]
+        if space is not None:
+            study._write_params("params", number, space, {n: space[n].cast(trial.params[n]) for n in space})
+        value = trial.value if trial.state is optuna.trial.TrialState.COMPLETE else None
+        log.write(
+            *(("report", number, (0, step, v)) for step, v in sorted(trial.intermediate_values.items())),
+            *(("attr", number, kv) for kv in _as_json(trial.user_attrs).items()),
+            ("finished", number, (_STATES[trial.state], value, trial.datetime_complete.timestamp())),
+        )
+
+
+def _as_json(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(attrs, default=repr))
+    return plain

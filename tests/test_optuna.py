@@ -1,0 +1,421 @@
+"""Laws of Optuna studies with inloop's samplers and pruners, and of studies moved from one to the other."""
+
+import copy
+import math
+import multiprocessing
+import pickle
+import warnings
+
+import inloop
+import numpy as np
+import pytest
+from inloop import Categorical, Float, Int, Space
+from inloop.pruners import BanditPruner, HyperbandPruner, MedianPruner, PercentilePruner, SuccessiveHalvingPruner
+from inloop.samplers import GridSampler
+
+optuna = pytest.importorskip("optuna")
+from inloop.integrations.optuna import Pruner, Sampler, from_optuna_study, to_optuna_study  # noqa: E402
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
+from optuna.trial import TrialState  # noqa: E402
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+samplers = pytest.mark.parametrize("name", ["auto", "gp", "tpe", "qmc", "random"])
+
+
+class Watched(Sampler):
+    """Keeps what was proposed jointly and what was not."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.joint = {}
+        self.alone = []
+
+    def sample_relative(self, study, trial, search_space):
+        values = super().sample_relative(study, trial, search_space)
+        for name, value in values.items():
+            dist = search_space[name]
+            assert dist._contains(dist.to_internal_repr(value)), (name, value, dist)
+        self.joint[trial.number] = values
+        return values
+
+    def sample_independent(self, study, trial, name, dist):
+        value = super().sample_independent(study, trial, name, dist)
+        assert dist._contains(dist.to_internal_repr(value)), (name, value, dist)
+        self.alone.append((trial.number, name))
+        return value
+
+
+def flat(trial):
+    x = trial.suggest_float("x", -5, 5)
+    k = trial.suggest_int("k", 1, 10_000, log=True)
+    c = trial.suggest_categorical("c", ["a", None, 3, True])
+    s = trial.suggest_float("s", 0, 1, step=0.1)
+    j = trial.suggest_int("j", 0, 98, step=7)
+    w = trial.suggest_float("w", 1e-7, 1e2, log=True)
+    return (x - 2) ** 2 + (math.log10(k) - 1) ** 2 + (c is not None) + s + abs(j - 49) / 50 + abs(math.log10(w) + 3)
+
+
+def conditional(trial):
+    c = trial.suggest_float("c", 1e-3, 1e3, log=True)
+    if trial.suggest_categorical("model", ["linear", "net"]) == "linear":
+        return abs(math.log10(c)) + 1
+    widths = [trial.suggest_int(f"width{i}", 4, 64) for i in range(trial.suggest_int("layers", 1, 3))]
+    return abs(math.log10(c)) + abs(sum(widths) - 40) / 64
+
+
+def moving(trial):
+    """Ranges and steps that change from trial to trial."""
+    n = trial.number
+    x = trial.suggest_float("x", 0.1 + 0.01 * n, 1.0 + 0.013 * n, log=True)
+    k = trial.suggest_int("k", n % 5, 20 + n % 7)
+    s = trial.suggest_float("s", 0, 1, step=0.1 if n % 2 else 0.25)
+    return x + k + s
+
+
+OBJECTIVES = [flat, conditional, moving]
+
+
+@samplers
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_values_lie_inside_and_are_proposed_jointly(name, objective, direction):
+    sampler = Watched(name, seed=1)
+    study = optuna.create_study(sampler=sampler, direction=direction)
+    study.optimize(objective, n_trials=30)
+    for trial in study.trials:
+        assert trial.state is TrialState.COMPLETE
+        taken = [n for n, v in sampler.joint[trial.number].items() if trial.params.get(n) == v]
+        if trial.number and objective is flat:
+            assert set(taken) == set(trial.params)
+    if objective is conditional:
+        late = [n for n, _ in sampler.alone if n > 15]
+        assert len(late) <= 3  # a rare branch may be new
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_seed_decides(objective):
+    def params(seed, **options):
+        study = optuna.create_study(sampler=Sampler(seed=seed), **options)
+        study.optimize(objective, n_trials=15)
+        return [t.params for t in study.trials]
+
+    assert params(3) == params(3) != params(4)
+    assert params(None, study_name="s") == params(None, study_name="s")
+
+
+def test_the_model_beats_random():
+    def best(sampler, seed):
+        study = optuna.create_study(sampler=sampler(seed=seed))
+        study.optimize(flat, n_trials=40)
+        return study.best_value
+
+    ours = [best(Sampler, s) for s in range(5)]
+    random = [best(optuna.samplers.RandomSampler, s) for s in range(5)]
+    assert np.median(ours) < 0.4 * np.median(random)
+
+
+def test_an_existing_study_is_gone_on_with():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), study_name="s")
+    study.optimize(flat, n_trials=30)
+    before = study.best_value
+    study.sampler = sampler = Watched(seed=0)
+    study.optimize(flat, n_trials=25)
+    assert not sampler.alone  # nothing is new
+    assert study.best_value < before
+
+
+@samplers
+def test_trials_that_fail_or_are_pruned_are_survived(name):
+    def objective(trial):
+        value = conditional(trial)
+        trial.report(value, 1)
+        if trial.number % 5 == 1:
+            raise ValueError
+        if trial.number % 5 == 2:
+            raise optuna.TrialPruned
+        return math.nan if trial.number % 5 == 3 else math.inf if trial.number % 5 == 4 else value
+
+    study = optuna.create_study(sampler=Watched(name, seed=0))
+    study.optimize(objective, n_trials=30, catch=(ValueError,))
+    assert len(study.trials) == 30
+
+
+def test_enqueued_fixed_and_single_values():
+    study = optuna.create_study(sampler=Watched(seed=0))
+    study.optimize(flat, n_trials=8)
+    study.enqueue_trial({"x": 1.25, "c": None})
+    study.optimize(flat, n_trials=1)
+    assert study.trials[8].params["x"] == 1.25
+    dists = {"x": FloatDistribution(-5, 5), "one": CategoricalDistribution(["only"]), "two": IntDistribution(2, 2)}
+    for _ in range(8):
+        trial = study.ask(dists)
+        study.tell(trial, trial.params["x"] ** 2)
+    assert trial.params["one"] == "only"
+
+
+def test_running_trials_are_not_proposed_again():
+    study = optuna.create_study(sampler=Sampler(seed=0))
+    study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=10)
+    running = [study.ask() for _ in range(8)]
+    points = [t.suggest_float("x", 0, 1) for t in running]
+    assert len(set(points)) == 8
+
+
+def test_integers_beyond_floats():
+    study = optuna.create_study(sampler=Watched(seed=0))
+    study.optimize(lambda t: t.suggest_int("big", 0, 2**60) / 2**60 + t.suggest_float("x", 0, 1), n_trials=15)
+    assert len({t.params["big"] for t in study.trials}) == 15
+
+
+def test_choices_that_are_not_equal_to_themselves():
+    study = optuna.create_study(sampler=Watched(seed=0))
+    study.optimize(lambda t: float(math.isnan(t.suggest_categorical("c", [math.nan, 1.0, 2.0]))), n_trials=15)
+    assert len(study.trials) == 15
+
+
+def test_several_objectives_are_refused():
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=Sampler())
+    with pytest.raises(ValueError, match="one objective"):
+        study.optimize(lambda t: (t.suggest_float("x", 0, 1), 0.0), n_trials=1)
+    with pytest.raises(ValueError, match="one objective"):
+        from_optuna_study(study)
+
+
+def test_a_grid_ends_the_study():
+    grid = GridSampler({"c": ["a", "b", "c"], "k": [1, 2, 3, 4]})
+    study = optuna.create_study(sampler=Sampler(grid, seed=0))
+    study.optimize(
+        lambda t: t.suggest_int("k", 1, 9) + (t.suggest_categorical("c", ["a", "b", "c"]) == "a"), timeout=60
+    )
+    assert len({tuple(t.params.values()) for t in study.trials}) == len(study.trials) == 12
+
+
+def test_optunas_hyperband_hands_out_parts_of_the_study():
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(10):
+            trial.report(x + 1 / (1 + step), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return x
+
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9)
+    study = optuna.create_study(sampler=Watched(seed=0), pruner=pruner, study_name="s")
+    study.optimize(objective, n_trials=40)
+    assert study.best_value < 0.05
+
+
+def test_they_travel_and_show_what_they_are():
+    for thing, text in [
+        (Sampler(), "Sampler(AutoSampler())"),
+        (Sampler("tpe", seed=3), "Sampler(TPESampler(), seed=3)"),
+        (Pruner("median"), "Pruner(MedianPruner())"),
+    ]:
+        study = optuna.create_study(**{"sampler" if isinstance(thing, Sampler) else "pruner": thing})
+        study.optimize(conditional, n_trials=3)
+        assert repr(thing) == repr(pickle.loads(pickle.dumps(thing))) == repr(copy.deepcopy(thing)) == text
+        again = pickle.loads(pickle.dumps(study))
+        again.optimize(conditional, n_trials=3)
+        assert len(again.trials) == 6
+
+
+def test_threads():
+    study = optuna.create_study(sampler=Watched(seed=0), pruner=Pruner())
+    study.optimize(conditional, n_trials=40, n_jobs=4)
+    assert len(study.trials) == 40
+    assert all(t.state is TrialState.COMPLETE for t in study.trials)
+
+
+def work(url):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.load_study(study_name="s", storage=url, sampler=Watched(seed=0), pruner=Pruner("median"))
+    study.optimize(curved, n_trials=12)
+
+
+def curved(trial):
+    value = conditional(trial)
+    for step in range(4):
+        trial.report(value + 1 / (1 + step), step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["rdb", "journal"])
+def test_workers_of_one_storage(kind, tmp_path):
+    url = f"sqlite:///{tmp_path}/s.db"
+    if kind == "journal":
+        backend = optuna.storages.journal.JournalFileBackend(f"{tmp_path}/journal")
+        url = optuna.storages.JournalStorage(backend)
+    optuna.create_study(study_name="s", storage=url)
+    context = multiprocessing.get_context("fork" if kind == "journal" else "spawn")
+    workers = [context.Process(target=work, args=(url,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    study = optuna.load_study(study_name="s", storage=url, sampler=Watched(seed=0))
+    assert len(study.trials) == 24
+    assert len({repr(sorted(t.params.items())) for t in study.trials}) == 24  # of equal seeds, none twice
+    study.optimize(curved, n_trials=3)
+
+
+# Pruners
+
+PRUNERS = [
+    MedianPruner(n_startup_trials=2),
+    PercentilePruner(30.0, n_startup_trials=2, interval_steps=2),
+    SuccessiveHalvingPruner(min_resource=1),
+    SuccessiveHalvingPruner(),
+    HyperbandPruner(min_resource=1, max_resource=9),
+    BanditPruner(0.1),
+]
+
+
+def curve(number):
+    rng = np.random.default_rng(number)
+    return (rng.random() + 1 / np.arange(1, 13) + 0.1 * rng.standard_normal(12)).tolist()
+
+
+@pytest.mark.parametrize("pruner", PRUNERS, ids=repr)
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_decisions_are_those_of_an_inloop_study(pruner, direction):
+    sign = 1 if direction == "minimize" else -1
+
+    def objective(trial):
+        for step, value in enumerate(curve(trial.number)):
+            trial.report(sign * value, step)
+            if trial.should_prune():
+                raise inloop.TrialPruned if isinstance(trial, inloop.Trial) else optuna.TrialPruned
+        return sign * value
+
+    ours = inloop.create_study(direction=direction, pruner=pruner, seed=7)
+    ours.optimize(objective, n_trials=40)
+    theirs = optuna.create_study(direction=direction, pruner=Pruner(pruner, seed=7))
+    theirs.optimize(objective, n_trials=40)
+    assert [len(t.curve) for t in ours.trials] == [len(t.intermediate_values) for t in theirs.trials]
+    assert [t.state.name for t in ours.trials] == [t.state.name for t in theirs.trials]
+    assert 0 < sum(t.state is TrialState.PRUNED for t in theirs.trials) < 40
+
+
+def test_a_decision_is_kept():
+    study = optuna.create_study(pruner=Pruner(MedianPruner(n_startup_trials=1)))
+    study.optimize(lambda t: t.report(0.0, 1) or 0.0, n_trials=3)
+    trial = study.ask()
+    assert not trial.should_prune()
+    trial.report(1.0, 1)
+    assert trial.should_prune()
+    trial.report(-1.0, 2)
+    assert trial.should_prune()
+
+
+# From one to the other
+
+
+def mixed_study(direction="maximize"):
+    space = Space(
+        {"m": ["a", None, (1, 2)], "x": Float(1e-3, 1, log=True), "k": Int(0, 20, step=5), "s": Float(0, 1, step=0.25)},
+        when={"k": {"m": ["a"]}},
+    )
+    study = inloop.create_study(direction=direction, space=space, seed=0, pruner="nop")
+    for i in range(20):
+        trial = study.ask()
+        trial.report(float(i), 1)
+        trial.report(float(i) + trial.params["x"], 4)
+        trial.set_user_attr("i", i)
+        if i % 5 == 1:
+            study.tell(trial, state="failed")
+        elif i % 5 == 2:
+            study.tell(trial, state="pruned")
+        elif i % 5 != 3 or i > 10:
+            study.tell(trial, trial.params["x"])
+    study.set_user_attr("note", {"a": [1, 2]})
+    return study
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_to_optuna(direction):
+    ours = mixed_study(direction)
+    theirs = to_optuna_study(ours)
+    done = [t for t in ours.trials if t.finished]
+    assert theirs.direction.name.lower() == direction
+    assert theirs.best_value == ours.best_value
+    assert theirs.user_attrs == ours.user_attrs
+    for a, b in zip(done, theirs.trials, strict=True):
+        assert b.state.name == {"FAILED": "FAIL"}.get(a.state.name, a.state.name)
+        assert b.intermediate_values == a.curve
+        assert (b.datetime_start, b.datetime_complete, b.user_attrs) == (
+            a.datetime_start,
+            a.datetime_complete,
+            a.user_attrs,
+        )
+        assert b.params == {n: v if v != (1, 2) else "(1, 2)" for n, v in a.params.items()}
+        if "k" in b.params:
+            assert b.distributions["k"] == IntDistribution(0, 20, step=5)
+        assert b.distributions["x"] == FloatDistribution(1e-3, 1, log=True)
+    theirs.optimize(lambda t: t.suggest_float("x", 1e-3, 1, log=True), n_trials=3)
+    assert optuna.importance.get_param_importances(theirs, params=["x"])
+
+
+def test_to_optuna_of_what_it_has_no_distributions_for():
+    from scipy import stats
+
+    class Dice:
+        def rvs(self, random_state=None):
+            return int(np.random.default_rng(random_state).integers(1, 7))
+
+    study = inloop.create_study(space={"n": stats.norm(0, 1), "g": stats.poisson(4), "d": Dice()}, seed=0)
+    study.optimize(lambda t: t.params["n"] ** 2, n_trials=10)
+    given = inloop.create_study()
+    given.add_trial({"x": 0.5, "c": ["list"], "k": 3}, 1.0)
+    for ours in (study, given):
+        theirs = to_optuna_study(ours)
+        assert [t.value for t in theirs.trials] == [t.value for t in ours.trials]
+        assert theirs.best_params.keys() == ours.best_params.keys()
+
+
+def test_from_optuna_and_back():
+    theirs = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=2)
+    theirs.pruner = pruner
+
+    def objective(trial):
+        if trial.number == 4:
+            raise ValueError
+        trial.set_user_attr("where", trial.number)
+        trial.set_user_attr("odd", {1, 2} if trial.number == 5 else None)
+        return curved(trial)
+
+    theirs.optimize(objective, n_trials=25, catch=(ValueError,))
+    theirs.ask()
+    theirs.enqueue_trial({"c": 2.0})
+    theirs.set_user_attr("note", [1, 2])
+    ours = from_optuna_study(theirs, seed=0)
+    done = [t for t in theirs.trials if t.state.is_finished()]
+    assert (ours.direction, ours.user_attrs) == ("maximize", {"note": [1, 2]})
+    assert ours.best_value == theirs.best_value
+    for a, b in zip(done, ours.trials, strict=True):
+        assert a.state.name in (b.state.name, b.state.name[:4])
+        assert (a.params, a.intermediate_values) == (b.params, b.curve)
+        assert (a.datetime_start, a.datetime_complete) == (b.datetime_start, b.datetime_complete)
+    back = to_optuna_study(ours)
+    for a, b in zip(done, back.trials, strict=True):
+        assert (a.params, a.distributions, a.value) == (b.params, b.distributions, b.value)
+    first = ours.ask()
+    assert first.suggest_float("c", 1e-3, 1e3, log=True) == 2.0
+    ours.tell(first, 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", inloop.SpaceWarning)
+        ours.optimize(conditional, n_trials=10)
+    assert {"linear", "net"} <= set(ours.history.dists["model"].choices)
+    assert ours.history.dists["model"] == Categorical(["linear", "net"])
+
+
+def test_a_study_goes_there_and_back_through_files(tmp_path):
+    ours = mixed_study()
+    theirs = to_optuna_study(ours, storage=f"sqlite:///{tmp_path}/theirs.db", study_name="moved")
+    again = from_optuna_study(theirs, storage=f"{tmp_path}/ours.db", study_name="back")
+    assert again.best_value == ours.best_value
+    assert [t.curve for t in again.trials] == [t.curve for t in ours.trials if t.finished]
