@@ -238,10 +238,12 @@ class Categorical:
     Args:
         choices: A non-empty sequence. Values need be neither hashable nor comparable
             (None, tuples, dicts, arrays, estimators ...).
+        weights: How likely each choice is in random draws, and in the points that a model starts from; None: all the
+            same. Kept so that they add up to 1.
 
     Raises:
         TypeError: If ``choices`` is a string or not iterable.
-        ValueError: If ``choices`` is empty.
+        ValueError: If ``choices`` is empty, or ``weights`` are not one number of at least 0 for each, some positive.
 
     Example:
         >>> act = Categorical(["relu", None, (64, 64)])
@@ -250,13 +252,18 @@ class Categorical:
     """
 
     choices: tuple[Any, ...]
+    weights: tuple[float, ...] | None
 
-    def __init__(self, choices: Iterable[Any]) -> None:
+    def __init__(self, choices: Iterable[Any], weights: Iterable[float] | None = None) -> None:
         if isinstance(choices, str | bytes) or not isinstance(choices, Iterable):
             raise TypeError(f"Categorical: choices must be a list of values, got {choices!r}.")
         object.__setattr__(self, "choices", tuple(choices))
         if not self.choices:
             raise ValueError("Categorical: choices is empty; give at least one value.")
+        object.__setattr__(self, "weights", None if weights is None else _shares(tuple(weights), len(self.choices)))
+
+    def __repr__(self) -> str:
+        return f"Categorical(choices={self.choices!r}" + (f", weights={self.weights!r})" if self.weights else ")")
 
     @property
     def levels(self) -> int:
@@ -325,6 +332,7 @@ class Categorical:
             isinstance(other, Categorical)
             and len(self.choices) == len(other.choices)
             and all(map(same, self.choices, other.choices))
+            and self.weights == other.weights
         )
 
     def __hash__(self) -> int:
@@ -332,7 +340,8 @@ class Categorical:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON form; a choice that JSON cannot hold is kept as its label only."""
-        return {"type": "categorical", "choices": [_choice_json(c) for c in self.choices]}
+        data = {"type": "categorical", "choices": [_choice_json(c) for c in self.choices]}
+        return data if self.weights is None else {**data, "weights": list(self.weights)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -487,7 +496,8 @@ def from_json(data: Mapping[str, Any], labels: bool = False) -> Distribution:
     if kind == "int":
         return Int(data["low"], data["high"], data["log"], data["step"])
     if kind == "categorical" and (labels or not any(isinstance(c, dict) for c in data["choices"])):
-        return Categorical([Label(c["label"]) if isinstance(c, dict) else c for c in data["choices"]])
+        choices = [Label(c["label"]) if isinstance(c, dict) else c for c in data["choices"]]
+        return Categorical(choices, data.get("weights"))
     if labels:
         return Sampled(Label(data["label"]))
     raise ValueError(f"This {kind} parameter holds values that are not stored; give the same space again: {data!r}")
@@ -522,6 +532,14 @@ def _check_order(owner: str, low: float, high: float, log: bool) -> None:
     if log and (low < 1 if owner == "Int" else low <= 0):
         what = "at least 1" if smallest else "positive"
         raise ValueError(f"{owner}: low must be {what} with log=True, got low={low!r}.")
+
+
+def _shares(weights: tuple[float, ...], n: int) -> tuple[float, ...]:
+    """Return weights as parts of 1, or say what is wrong with them."""
+    total = sum(weights)
+    if len(weights) != n or not all(w >= 0 for w in weights) or not 0 < total < math.inf:
+        raise ValueError(f"Categorical: weights must be {n} numbers of at least 0, some positive, got {weights!r}.")
+    return tuple(float(w) for w in weights) if abs(total - 1) < 1e-12 else tuple(float(w / total) for w in weights)
 
 
 def _tidy(value: float, step: float) -> float:

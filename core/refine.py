@@ -70,7 +70,7 @@ def _values(name: str, dist: Distribution, trials: Iterable[FrozenTrial]) -> lis
 def _narrowed(dist: Distribution, good: list[Any], tried: list[Any], margin: float) -> Distribution:
     if isinstance(dist, Categorical):
         keep = {dist.index(v) for v in good} | (set(range(dist.levels)) - {dist.index(v) for v in tried})
-        return Categorical([c for i, c in enumerate(dist.choices) if i in keep]) if good else dist
+        return _some_choices(dist, sorted(keep)) if good else dist
     if len(good) < _LEAST or not isinstance(dist, Float | Int):
         return dist
     units = np.array([dist.to_unit(v) for v in good])
@@ -86,6 +86,11 @@ def _narrowed(dist: Distribution, good: list[Any], tried: list[Any], margin: flo
     first = dist.low if low <= 0 else min(float(dist.from_unit(low)), *good)  # not even rounding leaves a good one out
     last = dist.high if high >= 1 else max(float(dist.from_unit(high)), *good)
     return Float(first, last, log=dist.log)
+
+
+def _some_choices(dist: Categorical, keep: list[int]) -> Categorical:
+    weights = None if dist.weights is None else [dist.weights[i] for i in keep]
+    return Categorical([dist.choices[i] for i in keep], weights if weights and any(weights) else None)
 
 
 def _with_conditions(dists: dict[str, Distribution], space: Space) -> Space:

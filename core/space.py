@@ -149,6 +149,16 @@ class Space(Mapping[str, Distribution]):
         """Return ``units`` ``(n, d)`` moved to the points that will really be run."""
         return self.columns.snap(units)
 
+    def drawn(self, units: Array) -> Array:
+        """Return uniform draws ``(n, d)`` in which weighted choices come as often as their weights say."""
+        out = units
+        for j, d in enumerate(self.dists):
+            if isinstance(d, Categorical) and d.weights is not None:
+                out = units.copy() if out is units else out
+                level = np.searchsorted(np.cumsum(d.weights[:-1]), units[:, j], side="right")
+                out[:, j] = (level + 0.5) / d.levels
+        return out
+
     def check(self, params: Mapping[str, Any], what: str = "params") -> dict[str, Any]:
         """Return ``params`` in the space's own types or say what is wrong with them.
 

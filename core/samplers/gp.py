@@ -139,7 +139,7 @@ class GPSampler(Sampler):
         tried = (memory.tried, set(keys(memory.units(np.concatenate([seen, unseen])))))
         told = len(history.told)
         if told < self.startup or not memory.inputs or not math.isfinite(history.ranking.kth(0)):
-            point = settle(space, memory.design(number, rng)[None])
+            point = settle(space, space.drawn(memory.design(number, rng)[None]))
             return space.decode(_unseen(space, point, tried, rng))
         model = self.models[number % len(self.models)]
         belief = self._belief(memory, model, seen)

@@ -57,7 +57,7 @@ class QMCSampler(Sampler):
         key = (self, len(space))
         if key not in sequences:
             sequences[key] = _Sequence(self, len(space), history.seed)
-        return space.decode(sequences[key].point(number))
+        return space.decode(space.drawn(sequences[key].point(number)[None])[0])
 
 
 class _Sequence:

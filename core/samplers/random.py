@@ -16,7 +16,8 @@ from .sampler import Sampler
 class RandomSampler(Sampler):
     """Draws every parameter independently, uniformly in its unit interval.
 
-    Bergstra and Bengio, "Random search for hyper-parameter optimization", JMLR 13, 2012.
+    Weighted choices are drawn by their weights. Bergstra and Bengio, "Random search for hyper-parameter optimization",
+    JMLR 13, 2012.
 
     Example:
         >>> import inloop
@@ -26,4 +27,4 @@ class RandomSampler(Sampler):
     """
 
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        return space.decode(rng.random(len(space)))
+        return space.decode(space.drawn(rng.random((1, len(space))))[0])

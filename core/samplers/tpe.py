@@ -72,7 +72,8 @@ class TPESampler(Sampler):
         model = layout(space)
         units, good = self._ranked(history, space, model) if model else (np.empty((0, 0)), 0)
         if len(units) < self.n_startup_trials:
-            points = settle(space, latin(history.seed, number, self.n_startup_trials, len(space))[None])
+            start = latin(history.seed, number, self.n_startup_trials, len(space))[None]
+            points = settle(space, space.drawn(start))
             return space.decode(_new(space, history, number, rng, points))
         running = _running(history, space, number)
         contrast = Contrast(np.concatenate((units, running)) if len(running) else units, good, model)
