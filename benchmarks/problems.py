@@ -103,6 +103,25 @@ def surrogates_at(data: str | None = None) -> Path | None:
     return None
 
 
+def learning_curves(instance: str, data: str | None = None) -> tuple[Space, Callable[[Params], np.ndarray]]:
+    """Return the space of lcbench's nets and a function from parameters to validation accuracies ``(52,)`` in percent.
+
+    Raises:
+        FileNotFoundError: If the surrogates are not there.
+    """
+    problem = _surrogate(f"lcbench/{instance}", "lcbench", instance, data)
+    folder = surrogates_at(data)
+    assert folder is not None
+    task = _reader(folder).Problem("lcbench", instance)
+    epochs = [{"epoch": e} for e in range(1, 53)]
+
+    def curve(params: Params) -> np.ndarray:
+        rows = task.evaluate_many([dict(params)] * len(epochs), epochs)
+        return np.array([row["val_accuracy"] for row in rows])
+
+    return problem.space, curve
+
+
 @cache
 def _reader(folder: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("yahpo", folder / "yahpo.py")

@@ -102,6 +102,7 @@ class History:
         trials: `FrozenTrial` of every trial, by number.
         sign: +1 where the study minimises, -1 where it maximises; loss = sign * value.
         states: Count of trials by `TrialState`.
+        spent: Count of reports of finished trials by state.
         running: Numbers of the running trials, in order.
         ranking: Finished trials (not LOST) from best to worst: complete ones by loss; then pruned ones,
             those with more reports first, by the loss last reported; then failed ones.
@@ -117,6 +118,7 @@ class History:
         self.seed = 0
         self.trials: list[FrozenTrial] = []
         self.states: Counter[TrialState] = Counter()
+        self.spent: Counter[TrialState] = Counter()
         self.running: dict[int, None] = {}
         self.ranking = Ranking()
         self.told: list[int] = []
@@ -149,6 +151,7 @@ class History:
             "taken": self._taken,
             "stream": self._stream,
             "beat": lambda e: None,
+            "rest": lambda e: None,
         }
 
     def apply(self, events: Iterable[Event]) -> None:
@@ -346,6 +349,7 @@ class History:
         del self.running[e.trial]
         self.states[TrialState.RUNNING] -= 1
         self.states[state] += 1
+        self.spent[state] += trial.reports
         if state is TrialState.COMPLETE:
             self._complete(trial)
         if state in (TrialState.COMPLETE, TrialState.PRUNED):

@@ -20,6 +20,8 @@ TABLE = {
     "halving from 1": (pruners.SuccessiveHalvingPruner(min_resource=1), True),
     "halving smooth": (pruners.SuccessiveHalvingPruner(min_resource=2, smoothing=0.25), True),
     "halving late": (pruners.SuccessiveHalvingPruner(min_resource=1, min_early_stopping_rate=1), True),
+    "auto": (pruners.AutoPruner(), True),
+    "auto of 12": (pruners.AutoPruner(max_resource=12), True),
     "hyperband": (pruners.HyperbandPruner(min_resource=1), True),
     "hyperband to 12": (pruners.HyperbandPruner(min_resource=1, max_resource=12), True),
     "patient": (pruners.PatientPruner(pruners.MedianPruner(n_startup_trials=2), patience=2), True),
@@ -266,6 +268,28 @@ def test_a_rung_passed_over_is_decided_at_the_next_question():
     assert trial.should_prune()
 
 
+def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share():
+    study = inloop.create_study(sampler=RandomSampler(), pruner=pruners.AutoPruner(max_resource=30), seed=0)
+    level = np.random.default_rng(3).random(150) + np.arange(150) / 50  # ever worse, so that a strict rule keeps none
+    at_rung = {3: [], 9: [], 27: []}
+    spent = {"PRUNED": 0, "COMPLETE": 0}
+    easy = 0
+    for mine in level:
+        keep = 1.5 if spent["PRUNED"] > 30 + spent["COMPLETE"] / 3 else 3
+        easy += keep == 1.5
+        expected = 30
+        for step, known in at_rung.items():
+            known.append(mine)
+            if sorted(known).index(mine) >= max(1, int(len(known) / keep)):
+                expected = step + 1
+                break
+        reports, record = run(study, dict.fromkeys(range(30), float(mine)))
+        assert reports == expected
+        spent[record.state.name] += reports
+    assert 0 < easy < 150
+    assert study.history.spent == {inloop.TrialState[k]: n for k, n in spent.items()}
+
+
 def test_hyperband_brackets_follow_seed_and_number():
     pruner = pruners.HyperbandPruner(min_resource=1, max_resource=28)
     assert pruner.brackets(28) == (27, 12, 6, 4)
@@ -297,6 +321,7 @@ BAD = [
     (lambda: pruners.SuccessiveHalvingPruner(reduction_factor=1), "reduction_factor must be"),
     (lambda: pruners.SuccessiveHalvingPruner(min_early_stopping_rate=-1), "min_early_stopping_rate must be"),
     (lambda: pruners.SuccessiveHalvingPruner(smoothing=1.0), "smoothing must lie in"),
+    (lambda: pruners.AutoPruner(max_resource=0), "max_resource must be an integer of at least 1 or None, got 0"),
     (lambda: pruners.HyperbandPruner(max_resource=1), "max_resource must be"),
     (lambda: pruners.ThresholdPruner(), "needs lower, upper or both"),
     (lambda: pruners.ThresholdPruner(2.0, 1.0), "lower must not exceed upper"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .pruner import Pruner
 
 if TYPE_CHECKING:
+    from .auto import AutoPruner
     from .bandit import BanditPruner
     from .halving import SuccessiveHalvingPruner
     from .hyperband import HyperbandPruner
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .wilcoxon import WilcoxonPruner
 
 __all__ = [
+    "AutoPruner",
     "BanditPruner",
     "HyperbandPruner",
     "MedianPruner",
@@ -33,6 +35,7 @@ __all__ = [
 
 # imported when first used: a study needs one of them
 _LATER = {
+    "AutoPruner": "auto",
     "BanditPruner": "bandit",
     "HyperbandPruner": "hyperband",
     "MedianPruner": "percentile",
@@ -44,6 +47,7 @@ _LATER = {
     "WilcoxonPruner": "wilcoxon",
 }
 _NAMES = {
+    "auto": "AutoPruner",
     "halving": "SuccessiveHalvingPruner",
     "hyperband": "HyperbandPruner",
     "median": "MedianPruner",

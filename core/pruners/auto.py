@@ -1,0 +1,54 @@
+"""Successive halving that goes easy while too little comes to an end: the pruner of the default pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..history import History, Rungs
+from ..record import FrozenTrial, TrialState
+from .halving import SuccessiveHalvingPruner, outranked
+from .pruner import Pruner
+
+_STRICT = SuccessiveHalvingPruner(smoothing=0.125)
+_EASY = 1.5  # a rung keeps one in so many while too little comes to an end
+
+
+@dataclass(frozen=True, repr=False)
+class AutoPruner(Pruner):
+    """Stops two of three trials at each rung, and one of three while too little comes to an end.
+
+    Rungs are those of `SuccessiveHalvingPruner` and compare the mean of the last eighth of the reports.
+    A model that learns from pruned trials (`GPSampler`) needs some that were trained to the end to foretell the rest
+    from; without a guard a long search has ever fewer of them. While the reports of pruned trials are more
+    than one full run and a third of the reports of complete ones, a rung keeps two of three. Rungs and
+    decisions are otherwise those of asynchronous successive halving (Li et al., "A system for massively parallel
+    hyperparameter tuning", MLSys 2020, algorithm 2); the best trial at a rung is never stopped.
+
+    Args:
+        max_resource: Reports of a full run; None: as many as the longest complete trial's.
+
+    Raises:
+        ValueError: If ``max_resource`` is below 1.
+
+    Example:
+        >>> AutoPruner(max_resource=52).rungs(-1)
+        (3, 9, 27)
+    """
+
+    max_resource: int | None = None
+
+    def __post_init__(self) -> None:
+        known = self.max_resource
+        if known is not None and (isinstance(known, bool) or not isinstance(known, int) or known < 1):
+            raise ValueError(f"max_resource must be an integer of at least 1 or None, got {known!r}.")
+
+    def rungs(self, longest: int) -> tuple[int, ...]:
+        """Return the rung steps below the last one; ``longest`` as in `SuccessiveHalvingPruner.rungs`."""
+        return _STRICT.rungs(longest if self.max_resource is None else self.max_resource - 1)
+
+    def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
+        full = history.longest + 1 if self.max_resource is None else self.max_resource
+        pruned, complete = history.spent[TrialState.PRUNED], history.spent[TrialState.COMPLETE]
+        keep = _EASY if pruned > full + complete / 3 else _STRICT.reduction_factor
+        rungs = Rungs(self.rungs(history.longest), _STRICT.smoothing)
+        return outranked(history, rungs, trial, stream, since, keep)
