@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 import warnings
@@ -104,6 +105,9 @@ def run(
             for record in list(budget.running.values()):  # of other threads: they end at their next report
                 study._log.finish(record, TrialState.FAILED, None)
             raise
+        finally:
+            if study._led:
+                study._log.write(("rest", -1, None))
 
 
 def run_trial(
@@ -117,35 +121,31 @@ def run_trial(
     try:
         value = as_value(objective(trial), f"trial {trial.number}: the objective's return value")
     except TrialPruned:
-        return _end(study, trial, TrialState.PRUNED, None)
+        return trial._close(TrialState.PRUNED, None)
     except TrialLost as why:
         logger.warning("%s", why)
         return record
     except Exception as error:
-        _end(study, trial, TrialState.FAILED, None)
+        trial._close(TrialState.FAILED, None)
         if record.pruned or isinstance(error, catch):
             # an objective may stumble over the half-trained model of a pruned trial
             level = logging.DEBUG if record.pruned else logging.WARNING
             logger.log(level, "trial %d %s: %r", trial.number, record.state.name.lower(), error, exc_info=error)
             return record
         raise
-    except BaseException:
-        _end(study, trial, TrialState.FAILED, None)
+    except BaseException as error:
+        trial._close(TrialState.FAILED, None)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            # Lightning ends the program on Ctrl-C and is deaf to the next one
+            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from error
         raise
     _warn_unused(record)
     if value != value and not record.pruned:
         warnings.warn(f"trial {trial.number}: the objective returned NaN; the trial is FAILED.", stacklevel=2)
-        return _end(study, trial, TrialState.FAILED, value)
-    return _end(study, trial, TrialState.COMPLETE, value)
-
-
-def _end(study: Study, trial: Trial, state: TrialState, value: float | None) -> FrozenTrial:
-    """Write what the trial has not sent yet and how it ended."""
-    try:
-        trial._send()
-    except TrialLost as why:
-        logger.warning("%s", why)
-    return study._log.finish(trial._record, state, value)
+        return trial._close(TrialState.FAILED, value)
+    return trial._close(TrialState.COMPLETE, value)
 
 
 def _warn_unused(record: FrozenTrial) -> None:

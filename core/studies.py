@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import pruners, samplers
+from . import pruners, ranks, samplers
 from .events import MIN_READER, SCHEMA, Event
 from .space import Space
 from .storage import MemoryStorage, Storage, StudyExists, open_storage
@@ -56,9 +56,12 @@ def create_study(
         raise ValueError(f"seed must be an integer of at least 0 or None, got {seed!r}.")
     if not lease > 0 or retry < 0:
         raise ValueError(f"lease must be positive and retry at least 0, got {lease!r} and {retry!r}.")
+    live = space if space is None or isinstance(space, Space) else Space(space)
+    followed = ranks.follow(study_name, direction, live)
+    if followed is not None:
+        return followed
     log = _storage(storage)
     name = study_name if study_name is not None else f"study-{os.urandom(4).hex()}"
-    live = space if space is None or isinstance(space, Space) else Space(space)
     header = {
         "name": name,
         "direction": direction,
@@ -76,7 +79,7 @@ def create_study(
     study = Study(name, log, samplers.from_name(sampler), pruners.from_name(pruner), live, lease)
     if study.direction != direction:
         raise ValueError(f"Study {name!r} exists and its direction is {study.direction!r}, not {direction!r}.")
-    return study
+    return ranks.made(study)
 
 
 def load_study(
@@ -102,12 +105,17 @@ def load_study(
         ValueError: If ``space`` is not the study's, or is needed and missing.
     """
     live = space if space is None or isinstance(space, Space) else Space(space)
-    return Study(study_name, _storage(storage), samplers.from_name(sampler), pruners.from_name(pruner), live, lease)
+    followed = ranks.follow(study_name, None, live)
+    if followed is not None:
+        return followed
+    storage = _storage(storage)
+    return ranks.made(Study(study_name, storage, samplers.from_name(sampler), pruners.from_name(pruner), live, lease))
 
 
 def delete_study(study_name: str, storage: Storage | str) -> None:
     """Remove a study and all its trials, or raise `StudyNotFound`."""
-    _storage(storage).delete(study_name)
+    if not ranks.is_relaunched():
+        _storage(storage).delete(study_name)
 
 
 def get_all_study_names(storage: Storage | str) -> list[str]:

@@ -63,6 +63,7 @@ class Study:
         self._fresh_state: Any = self._generator.bit_generator.state
         self._singles: dict[str, Space] = {}  # name -> space of the one distribution last suggested
         self._stopped = False
+        self._led = False  # whether ranks launched by this process follow its trials, see `inloop.ranks`
         self._hinted: set[str] = set()  # kinds of hints that were given
         declared = self._history.header.get("space")
         if declared is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 import warnings
@@ -18,6 +19,8 @@ from .record import FrozenTrial, TrialState
 if TYPE_CHECKING:
     from .log import Fact
     from .study import Study
+
+logger = logging.getLogger("inloop")
 
 
 class TrialPruned(Exception):
@@ -86,8 +89,11 @@ class Trial:
 
     @property
     def pruned(self) -> bool:
-        """Whether the pruner has said stop; once True, the study records PRUNED."""
-        return self._record.pruned or self._record.state is TrialState.PRUNED
+        """Whether the pruner has said stop, in whatever process; once True, the study records PRUNED."""
+        record = self._record
+        if record.state is TrialState.RUNNING and not record.pruned:
+            self.study._log.sync()
+        return record.pruned or record.state is TrialState.PRUNED
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
@@ -242,7 +248,7 @@ class Trial:
 
     def _tell(self, fact: Fact) -> None:
         """Write a fact: at once in memory; to a shared storage with the next question, or after a second."""
-        if not self.study._log.storage.shared:
+        if not self.study._log.storage.shared or self.study._led:
             self.study._log.write(fact)
             return
         self._unsent.append(fact)
@@ -265,6 +271,14 @@ class Trial:
         if self._record.state is TrialState.LOST:
             self._refuse("is not yours any more")
 
+    def _close(self, state: TrialState, value: float | None) -> FrozenTrial:
+        """Write what was not sent yet and how the trial ended."""
+        try:
+            self._send()
+        except TrialLost as why:
+            logger.warning("%s", why)
+        return self.study._log.finish(self._record, state, value)
+
     def _refuse(self, what: str) -> None:
         if self.state is TrialState.LOST:
             raise TrialLost(f"trial {self.number} was given back because its worker was not heard of; it {what}.")
@@ -273,7 +287,7 @@ class Trial:
     def __copy__(self) -> Trial:
         if self._unsent:
             self._send()
-        return Trial(self.study, self._record, self._proposal, self._rng, dict(self._asked))
+        return type(self)(self.study, self._record, self._proposal, self._rng, dict(self._asked))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Trial:
         return self.__copy__()

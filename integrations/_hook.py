@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from inloop import Trial, TrialPruned, TrialState
 
 _T = TypeVar("_T")
 _DIRECTIONS = {"min": "minimize", "max": "maximize"}
+# names that mean one thing alone in deep learning's frameworks: "val_loss", "eval_accuracy", "valid/acc_epoch"
+_KNOWN = re.compile(
+    r"((train|val|valid|validation|test|eval)[_/])?(?:(?P<min>loss)|acc|accuracy)(_epoch|_step)?(/dataloader_idx_\d+)?"
+)
 
 
 @dataclass
@@ -86,6 +91,9 @@ class Hook:
         fit = self._current()
         if (step + 1) % self.report_every and not last:
             return False
+        return self._report(fit, value, step)
+
+    def _report(self, fit: Fit, value: float, step: int) -> bool:
         fit.reported = step
         self.trial.report(value, step, fit.stream)
         return self.trial.should_prune()
@@ -102,6 +110,28 @@ class Hook:
                 f"{self!r} is used by two fits at once, whose reports could not be told apart; give each its own hook."
             )
         return fit
+
+    def _on_leader(self, do: Callable[[], _T], leads: bool, broadcast: Callable[[Any], Any]) -> _T:
+        """Return what ``do()`` returns on the leading rank, on every rank; where it raises, all raise.
+
+        Args:
+            do: Called on the leading rank alone.
+            leads: Whether this is the leading rank.
+            broadcast: Returns on every rank what the leading one gives it.
+        """
+        failure: Exception | None = None
+        said: tuple[Any, str | None, bool] = (None, None, False)
+        if leads:
+            try:
+                said = (do(), None, False)
+            except Exception as error:  # raised below: the other ranks wait for the broadcast
+                failure, said = error, (None, repr(error), isinstance(error, TrialPruned))
+        value, what, pruned = broadcast(said)
+        if failure is not None:
+            raise failure
+        if what is not None:
+            raise TrialPruned(what) if pruned else RuntimeError(f"{type(self).__name__} failed on rank 0: {what}")
+        return cast(_T, value)
 
     def _check_direction(self, metric: str, known: str | None) -> None:
         """Check a metric's direction against the study's.
@@ -155,3 +185,14 @@ class Hook:
         given = {k: v for k, v in vars(self).items() if k[0] != "_" and k not in ("trial", "order") and v is not None}
         args = [f"trial={self.trial.number}", *(f"{k}={v!r}" for k, v in given.items())]
         return f"{type(self).__name__}({', '.join(args)})"
+
+
+def known_direction(metric: str) -> str | None:
+    """Return ``"min"`` for a loss, ``"max"`` for an accuracy, None for any other name.
+
+    Example:
+        >>> known_direction("val_loss"), known_direction("valid/acc"), known_direction("loss_of_weight")
+        ('min', 'max', None)
+    """
+    known = _KNOWN.fullmatch(metric)
+    return known and ("min" if known["min"] else "max")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from inloop import Trial, TrialPruned
+from inloop import Trial
 from inloop.integrations._hook import Hook
 from xgboost import collective
 from xgboost.callback import TrainingCallback
 
+_T = TypeVar("_T")
 # XGBoost's own early stopping goes by prefixes and takes pred_err for pre, and ams@ for an error
 _MINIMIZED = re.compile(
     r"(rmse|rmsle|mae|mape|mphe|logloss|merror|mlogloss|quantile|expectile|(poisson|gamma|cox|aft)-nloglik|gamma-deviance)"
@@ -65,7 +66,7 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
     def before_training(self, model: Any) -> Any:
         self._distributed = collective.is_distributed()
         self._first = _rounds_before(model)
-        self._on_leader(self._begin)
+        self._led(self._begin)
         return model
 
     def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
@@ -74,7 +75,7 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         return False
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        stop = self._on_leader(self._look) if self._distributed else self._look()
+        stop = self._led(self._look) if self._distributed else self._look()
         if stop is None:
             return False
         if model.attr("best_iteration") is None:  # xgboost.cv and EarlyStopping(save_best=True) ask for it
@@ -82,7 +83,7 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         return True
 
     def after_training(self, model: Any) -> Any:
-        self._on_leader(self._end)
+        self._led(self._end)
         return model
 
     def _begin(self) -> None:
@@ -118,23 +119,11 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         self._check_direction(name, direction(name))
         return metrics[name]
 
-    def _on_leader(self, do: Callable[[], float | None]) -> float | None:
+    def _led(self, do: Callable[[], _T]) -> _T:
         """Return what ``do()`` returns on rank 0, on every rank; where it raises, all raise."""
         if not self._distributed:
             return do()
-        failure: Exception | None = None
-        said: tuple[float | None, str | None, bool] = (None, None, False)
-        if collective.get_rank() == 0:
-            try:
-                said = (do(), None, False)
-            except Exception as error:  # raised below: the other ranks wait for the broadcast
-                failure, said = error, (None, repr(error), isinstance(error, TrialPruned))
-        value, what, pruned = collective.broadcast(said, 0)
-        if failure is not None:
-            raise failure
-        if what is not None:
-            raise TrialPruned(what) if pruned else RuntimeError(f"{type(self).__name__} failed on rank 0: {what}")
-        return value
+        return self._on_leader(do, collective.get_rank() == 0, lambda said: collective.broadcast(said, 0))
 
 
 def direction(metric: str) -> str | None:
