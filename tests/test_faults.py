@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import gc
 import multiprocessing
 import os
 import random
@@ -655,6 +656,30 @@ def test_a_study_goes_on_over_kills_of_its_server(tmp_path):
         trials = inloop.load_study("s", storage).trials
         assert [t.state for t in trials] == [TrialState.COMPLETE] * 200
         assert storage.check() == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs a list of the open files")
+def test_a_study_that_nobody_closes_leaves_no_file_open(tmp_path):
+    def still_open():
+        gc.collect()
+        return [link for fd in os.listdir("/proc/self/fd") if str(tmp_path) in (link := _link(fd))]
+
+    for _ in range(5):
+        study = inloop.create_study(storage=str(tmp_path / "s.db"), sampler=RandomSampler(), seed=0)
+        study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=2)
+    assert still_open()
+    del study
+    deadline = time.monotonic() + 30
+    while still_open():
+        assert time.monotonic() < deadline, still_open()
+        time.sleep(0.1)
+
+
+def _link(fd):
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:  # the list's own
+        return ""
 
 
 def test_two_studies_in_one_file_know_nothing_of_each_other(tmp_path):

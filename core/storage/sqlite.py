@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -216,6 +217,7 @@ class _Connection:
         self._unlooked = 0
         self._written: dict[tuple[int, str], tuple[int, int]] = {}  # study's first id, worker -> its last seq, id
         self._journal: int | None = None  # file descriptor
+        self._closing: weakref.finalize[..., Any] | None = None  # of the journal, also when nobody calls close
         self._sql = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
         try:
             self._set_up()
@@ -391,6 +393,7 @@ class _Connection:
         try:
             if self._journal is None:
                 self._journal = os.open(self._path + "-wal", os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+                self._closing = weakref.finalize(self, os.close, self._journal)
                 _flush_folder(os.path.dirname(self._path))
             if os.stat(self._path).st_ino != self._inode or os.fstat(self._journal).st_nlink == 0:
                 raise OSError("the file or its -wal was removed or replaced while in use")
@@ -424,8 +427,8 @@ class _Connection:
 
     def close(self) -> None:
         self._sql.close()
-        if self._journal is not None:
-            os.close(self._journal)
+        if self._closing is not None:
+            self._closing()
             self._journal = None
 
 
