@@ -1,6 +1,9 @@
 """inloop: tune hyperparameters inside the training loop you already have."""
 
-from . import pruners, samplers, storage, terminators
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import pruners, samplers, storage
 from .distributions import Categorical, Float, Int
 from .hints import SpaceWarning
 from .record import FrozenTrial, TrialState
@@ -11,6 +14,9 @@ from .storage import MemoryStorage, StudyExists, StudyNotFound
 from .studies import create_study, delete_study, get_all_study_names, load_study
 from .study import Study
 from .trial import Trial, TrialLost, TrialPruned
+
+if TYPE_CHECKING:
+    from . import spaces, terminators
 
 __version__ = "0.1.0"
 
@@ -37,6 +43,13 @@ __all__ = [
     "pruners",
     "refine",
     "samplers",
+    "spaces",
     "storage",
     "terminators",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("spaces", "terminators"):  # not every program needs them
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
