@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", ".*does not have many workers")
+torch.set_num_threads(1)
 X, y = (torch.tensor(a) for a in load_digits(return_X_y=True))
 X = X.float() / 16
 train = DataLoader(TensorDataset(X[:1200], y[:1200]), batch_size=100, shuffle=True)
@@ -54,7 +55,7 @@ def objective(trial):
 
 pl.seed_everything(0, verbose=False)
 study = inloop.create_study(seed=0)
-study.optimize(objective, n_trials=12)
+study.optimize(objective, n_trials=8)
 for t in study.trials:
     print(f"{t.number:2} {t.state.name:8} {t.reports:2} epochs  {t.value:.4f}  {t.params}")
 print(study.best_value, study.best_params)
