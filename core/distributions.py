@@ -99,7 +99,7 @@ class Float(_StoredAsIs):
                 last = self.low + math.floor(n) * step
                 raise ValueError(
                     f"Float: step={step!r} does not divide high - low = {self.high - self.low!r}; "
-                    f"use high={last!r} or high={last + step!r}."
+                    f"use high={last:.12g} or high={last + step:.12g}."
                 )
             put(self, "step", step)
             put(self, "levels", round(n) + 1)

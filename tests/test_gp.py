@@ -276,9 +276,9 @@ def test_auto_says_what_it_does_and_why():
     )
     assert "first trial" in AutoSampler().describe(None, inloop.create_study().history)
     assert "2 so far" in says(BOX, 2)
-    assert says(BOX).startswith("Gaussian process, because 4 parameters")
-    assert says(wide).startswith("TPE, because 160 parameters")
-    assert says(apart).startswith("Gaussian process, because 31 parameters")
+    assert says(BOX).startswith("Gaussian process for 4 parameters")
+    assert says(wide).startswith("TPE for 160 parameters")
+    assert says(apart).startswith("Gaussian process for 31 parameters")
     assert "all 21 settings" in says(FINITE)
     assert "again" in says(FINITE, 30, AutoSampler(deterministic=False))
 

@@ -75,16 +75,16 @@ class AutoSampler(Sampler):
             return "Random values until the first trial has shown its parameters."
         startup = self.gp.startup if self._choice(space) is self.gp else self.tpe.n_startup_trials
         active = _together(space)
-        many = f"{active} parameter{'s' * (active != 1)} active together"
-        if len(history.told) < startup:
+        many = f"{active} parameter{'s' * (active != 1)} active at once"
+        if len(history.told) < startup and not history.earlier:
             return f"A design that fills the space until {startup} trials are told ({len(history.told)} so far)."
         if _used_up(space, history):
             return "Settings tried before, again: there are no others."
         if self._choice(space) is self.tpe:
-            return f"TPE, because {many} are more than the {self.dimensions} for which a Gaussian process pays."
+            return f"TPE for {many}; a Gaussian process pays up to {self.dimensions}."
         if space.size is not None and space.size <= _COUNTABLE:
             return f"Gaussian process over all {len(_settings(space))} settings of a finite space, none twice."
-        return f"Gaussian process, because {many} are at most {self.dimensions}."
+        return f"Gaussian process for {many}; it pays up to {self.dimensions}."
 
     def _choice(self, space: Space) -> GPSampler | TPESampler:
         return self.gp if _together(space) <= self.dimensions else self.tpe
