@@ -7,8 +7,8 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .study import Study
 
 logger = logging.getLogger("inloop")
+_T = TypeVar("_T")
 
 
 class TrialPruned(Exception):
@@ -200,6 +201,33 @@ class Trial:
         since = self._asked.get(stream, 0)
         self._asked[stream] = len(record.curves[stream])
         return self.study._should_prune(record, stream, since)
+
+    def steps(self, iterable: Iterable[_T]) -> Iterator[_T]:
+        """Go through ``iterable`` until its end, or until the pruner says stop about what a step has reported.
+
+        For loops of your own. The step that is pruned ends as others do; then the loop ends, and whatever the
+        objective returns, the trial is PRUNED.
+
+        Args:
+            iterable: The steps, such as ``range(epochs)`` or a data loader.
+
+        Raises:
+            TrialPruned: When the loop begins, if the trial is pruned already.
+
+        Example:
+            >>> import inloop
+            >>> trial = inloop.create_study(seed=0, pruner=inloop.pruners.ThresholdPruner(upper=1.0)).ask()
+            >>> for epoch in trial.steps(range(50)):
+            ...     trial.report(0.4 * epoch, epoch)
+            >>> epoch, trial.pruned
+            (3, True)
+        """
+        if self.pruned:
+            raise TrialPruned(f"trial {self.number} is pruned; it is not trained any further.")
+        for step in iterable:
+            yield step
+            if self.should_prune():
+                return
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Keep a JSON value with the trial.

@@ -83,6 +83,35 @@ def test_pruned_is_pruned_whatever_the_objective_does(end):
         _ = s.best_value
 
 
+@pytest.mark.parametrize("storage", [None, "study.db"])
+def test_steps_end_after_the_step_that_is_pruned(storage, tmp_path):
+    study = inloop.create_study(storage=storage and str(tmp_path / storage), pruner=Stop(3), sampler="random", seed=0)
+    done = []
+
+    def objective(trial):
+        for epoch in trial.steps(iter(range(10))):
+            if epoch % 2 == 0:  # steps may report nothing
+                trial.report(1.0, epoch)
+            done.append((trial.number, epoch))
+        with pytest.raises(inloop.TrialPruned, match=r"trial \d is pruned"):
+            next(trial.steps(range(10)))
+        return 1.0
+
+    study.optimize(objective, 2)
+    assert done == [(n, epoch) for n in range(2) for epoch in range(5)]
+    assert [t.state.name for t in study.trials] == ["PRUNED"] * 2
+
+
+def test_steps_to_the_end():
+    trial = inloop.create_study(pruner="nop", seed=0).ask()
+    assert [trial.report(1.0, i) or i for i in trial.steps(range(4))] == [0, 1, 2, 3]
+    for i in trial.steps(range(9)):
+        if i == 2:
+            break
+    assert list(trial.steps(())) == []
+    assert not trial.pruned
+
+
 @pytest.mark.parametrize("told", [{"value": 1.0}, {"state": "failed"}, {"state": "complete"}, {"value": float("nan")}])
 def test_tell_after_prune_records_pruned(told):
     s = study(pruner=Stop())
