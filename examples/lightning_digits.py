@@ -1,5 +1,7 @@
 """Tune a small network with Lightning; bad trials are stopped from inside the Trainer's loop.
 
+Takes a few seconds.
+
     python examples/lightning_digits.py
 """
 

@@ -1,5 +1,7 @@
 """Tune a training loop of your own: report a value, and the loop ends when the trial is pruned.
 
+Takes a few seconds.
+
     python examples/plain_loop.py
 """
 
