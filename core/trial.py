@@ -337,13 +337,11 @@ def as_value(value: Any, what: str) -> float:
     Raises:
         TypeError: If it is None, text, or has no single float value.
     """
-    if not isinstance(value, str | bytes | bool) and value is not None:
+    if not isinstance(value, str | bytes) and not (isinstance(value, np.ndarray) and value.ndim):
         try:
             return float(value)
         except (TypeError, ValueError, RuntimeError):
             pass
-    elif isinstance(value, bool):
-        return float(value)
     raise TypeError(f"{what} must be one number, got {value!r} of type {type(value).__name__}.")
 
 

@@ -1,4 +1,4 @@
-"""Tune LightGBM (or XGBoost) on the breast cancer data, with pruning inside the training loop, without it, and at random.
+"""Tune LightGBM (or XGBoost) on the breast cancer data: with pruning inside the training loop, without, and at random.
 
 Prints what each search found and what it cost: the same number of trials first, then the search with pruning
 goes on until it has spent as many boosting rounds as the one without. Draws that search.
