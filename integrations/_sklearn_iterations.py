@@ -7,12 +7,15 @@ import numbers
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, TypeAlias
 
+import numpy as np
 from inloop import FrozenTrial
 from inloop.events import Event
 from inloop.history import History
 from inloop.pruners import Pruner
+from sklearn.base import clone, is_classifier
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -24,7 +27,9 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
 from sklearn.model_selection._validation import _fit_and_score, _score
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
@@ -40,6 +45,7 @@ _JUDGED = ("study", "created", "report", "pruned", "finished")  # kinds of event
 _FIRST = 3  # the iteration of the first report; earlier ones do not foretell the last
 # the rungs of successive halving, 3 * 3**k, are among the steps
 _CALLBACK_RATIO = 3.0**0.5  # a report costs one prediction of the trees so far: together about two of the last one
+_LAST_EPOCH = 27  # epochs of a copy are spent besides the fit, which often converges soon after
 _RESTART_RATIO = 3.0  # a report costs a restart of the fit, which bins or predicts the training rows again
 
 
@@ -151,7 +157,7 @@ def run_fold(
     last = last_step(estimator)
     out["curve"] = watch.curve if watch is not None else []
     out["stopped"] = watch is not None and watch.stopped
-    out["iterations"] = iterations_of(last)
+    out["iterations"] = watch.curve[-1][0] if watch is not None and watch.stopped else iterations_of(last)
     out["rounds"] = best_rounds(last) if fold.early else None
     return out
 
@@ -252,7 +258,10 @@ def family_of(estimator: Any) -> Family | None:
         return _by_trees
     if isinstance(estimator, _BY_ROUNDS):
         return _by_rounds
-    return None
+    if isinstance(estimator, _BY_EPOCHS) and hasattr(estimator, "partial_fit"):
+        return _by_epochs
+    skorch = sys.modules.get("skorch")
+    return _skorch if skorch is not None and isinstance(estimator, skorch.NeuralNet) else None
 
 
 def iterations_of(estimator: Any) -> int:
@@ -263,8 +272,10 @@ def iterations_of(estimator: Any) -> int:
             return int(estimator.get_booster().num_boosted_rounds())
         if family is _lightgbm:
             return int(estimator.booster_.current_iteration())
-        if family is _by_rounds:
+        if family in (_by_rounds, _by_epochs):
             return int(estimator.n_iter_)
+        if family is _skorch:
+            return len(estimator.history)
         return len(estimator.estimators_) if family is _by_trees else 0
     except (AttributeError, NotFittedError):
         return 0
@@ -277,9 +288,12 @@ def most_iterations(estimator: Any, space: Mapping[str, Any]) -> int:
         estimator: Of the search; the number is that of its last step.
         space: Distributions by parameter of ``estimator``: the number may be searched for.
     """
-    names = ("n_estimators", "max_iter")
+    last = last_step(estimator)
+    if family_of(last) is _by_epochs:
+        return min(int(last.max_iter), _LAST_EPOCH)
+    names = ("n_estimators", "max_iter", "max_epochs")
     searched = [d for n, d in space.items() if n.rpartition("__")[2] in names]
-    fixed = getattr(last_step(estimator), "n_estimators", getattr(last_step(estimator), "max_iter", 0))
+    fixed = next((getattr(last, n) for n in names if hasattr(last, n)), 0)
     tops = [d.high if hasattr(d, "high") else max(getattr(d, "choices", [0])) for d in searched] or [fixed]
     return max((int(top) for top in tops if isinstance(top, numbers.Integral)), default=0)
 
@@ -365,6 +379,47 @@ def _restarted(
         estimator.set_params(**{param: total, "random_state": seed, "warm_start": False})
 
 
+def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+    """Judge a copy after some epochs of ``partial_fit``; if it goes on, fit the estimator itself as usual."""
+    unlike = kwargs.keys() - {"sample_weight"} or getattr(estimator, "class_weight", None) == "balanced"
+    if not (unlike or estimator.warm_start or _stops_itself(estimator, args)):
+        judged = clone(estimator)
+        classes = {"classes": np.unique(args[1])} if is_classifier(estimator) else {}
+        done = 0
+        for step in steps(min(estimator.max_iter, _LAST_EPOCH + 1), _RESTART_RATIO):
+            for _ in range(done, step):
+                judged.partial_fit(*args, **classes, **kwargs)
+            done = step
+            if watch(step, score(judged)):
+                vars(estimator).update(vars(judged))
+                return
+    estimator.fit(*args, **kwargs)
+
+
+def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+    import torch
+
+    callback: Any = import_module("skorch.callbacks").Callback
+    due = set(steps(estimator.max_epochs, _CALLBACK_RATIO))
+
+    class Report(callback):  # type: ignore[misc, valid-type]
+        def on_epoch_end(self, net: Any, **_: Any) -> None:
+            step = len(net.history)
+            if step in due:
+                with torch.random.fork_rng():  # a prediction draws a seed for its loader
+                    value = score(net)
+                if watch(step, value):
+                    raise KeyboardInterrupt  # what skorch ends training by
+
+    own = estimator.callbacks
+    estimator.callbacks = [*(own or []), ("inloop", Report())]
+    try:
+        estimator.fit(*args, **kwargs)
+    finally:
+        estimator.callbacks = own
+        estimator.callbacks_ = [pair for pair in estimator.callbacks_ if pair[0] != "inloop"]
+
+
 def _stops_itself(estimator: Any, args: Sequence[Any]) -> bool:
     """Say whether the estimator's own early stopping is on, which a restart would begin anew."""
     if hasattr(estimator, "early_stopping"):
@@ -381,4 +436,5 @@ _BY_TREES = (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
 )
+_BY_EPOCHS = (MLPClassifier, MLPRegressor, Perceptron, SGDClassifier, SGDRegressor)
 _BY_ROUNDS = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)

@@ -28,7 +28,9 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
 from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -298,6 +300,63 @@ def test_estimators_without_reports_are_pruned_between_folds():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         search_of(resource="iterations").fit(*CANCER)  # nothing is pruned, so nothing is missed
+
+
+EPOCHS = {
+    "mlp": MLPClassifier((8,), max_iter=40, random_state=0),
+    "mlp regressor": MLPRegressor(hidden_layer_sizes=(8,), max_iter=40, random_state=0),
+    "sgd": SGDClassifier(random_state=0),
+    "sgd regressor": SGDRegressor(random_state=0),
+    "perceptron": Perceptron(random_state=0),
+}
+
+
+@pytest.mark.parametrize("family", EPOCHS)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_copies_are_judged_by_epochs(family):
+    estimator = make_pipeline(StandardScaler(), EPOCHS[family])
+    space = {f"{estimator.steps[-1][0]}__alpha": stats.loguniform(1e-5, 1)}
+    options = {"n_iter": 4, "resource": "iterations"}
+    plain = search_of(estimator, space, n_iter=4).fit(*data_of(family))
+    ours = search_of(estimator, space, pruner=NEVER, **options).fit(*data_of(family))
+    np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+    assert ours.study_.trials[0].curves[2].steps == [3, 9, 27]
+    pruned = search_of(estimator, space, pruner=ALWAYS, **options).fit(*data_of(family))
+    assert list(pruned.cv_results_["n_iterations_run"])[1:] == [3, 3, 3]
+    assert pruned.n_pruned_ == 3
+
+
+def test_epochs_that_partial_fit_cannot_run_are_left_alone():
+    for options in ({"class_weight": "balanced"}, {"early_stopping": True}, {"warm_start": True}):
+        estimator = SGDClassifier(random_state=0, **options)
+        search = search_of(estimator, {"alpha": [1e-4, 1e-3]}, n_iter=2, resource="iterations", pruner=NEVER).fit(
+            *CANCER
+        )
+        assert set(search.study_.trials[0].curves) == {0, 1}
+
+
+def test_skorch():
+    torch = pytest.importorskip("torch")
+    skorch = pytest.importorskip("skorch")
+
+    class Seeded(skorch.NeuralNetClassifier):
+        def initialize(self):
+            torch.manual_seed(0)
+            return super().initialize()
+
+    X, y = StandardScaler().fit_transform(CANCER[0]).astype(np.float32), CANCER[1]
+    net = Seeded(
+        torch.nn.Sequential(torch.nn.Linear(30, 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 2), torch.nn.Softmax(-1)),
+        max_epochs=10, train_split=None, iterator_train__shuffle=True, verbose=0,
+    )  # fmt: skip
+    space = {"lr": stats.loguniform(1e-3, 1)}
+    plain = search_of(net, space, n_iter=4).fit(X, y)
+    ours = search_of(net, space, n_iter=4, resource="iterations", pruner=NEVER).fit(X, y)
+    np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+    assert ours.study_.trials[0].curves[2].steps == [3, 5, 9]
+    pruned = search_of(net, space, n_iter=4, resource="iterations", pruner=ALWAYS).fit(X, y)
+    assert list(pruned.cv_results_["n_iterations_run"]) == [40, 3, 3, 3]
+    assert pruned.best_estimator_.callbacks is None
 
 
 @pytest.mark.parametrize("family", ["histograms", "boosting"])
