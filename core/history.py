@@ -109,6 +109,7 @@ class History:
         told: Numbers of the finished trials (not LOST) in the order in which they ended.
         best: The complete trial with the best value, the first of equals; None before any.
         longest: Largest step that a complete trial reported, -1 before any.
+        earlier: Trials of earlier studies, name and number there -> (space id, stored parameters, loss).
         unknown: Count of events by kind that this version does not know.
     """
 
@@ -130,6 +131,7 @@ class History:
         self.declared: set[str] = set()  # ids of the spaces that the log holds
         self.user_attrs: dict[str, Any] = {}
         self.queue: deque[tuple[dict[str, Any], dict[str, Any], int]] = deque()
+        self.earlier: dict[tuple[str, int], tuple[str, dict[str, Any], float]] = {}
         self.unknown: Counter[str] = Counter()
         self.newest: dict[str, int] = {}  # worker -> number of the trial it created last
         self.events = 0
@@ -147,6 +149,7 @@ class History:
             "attr": self._attr,
             "space": self._space,
             "enqueued": self._enqueued,
+            "learned": self._learned,
             "study": self._study,
             "taken": self._taken,
             "stream": self._stream,
@@ -255,6 +258,10 @@ class History:
         space = None if space_id is None else self.spaces[space_id]
         params = {n: space[n].unpack(v) if space else v for n, v in stored.items()}
         self.queue.append((params, attrs, 0))
+
+    def _learned(self, e: Event) -> None:
+        study, number, space_id, stored, value = e.data
+        self.earlier.setdefault((study, number), (space_id, stored, self.sign * value))
 
     def _created(self, e: Event) -> None:
         number = len(self.trials)

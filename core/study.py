@@ -332,6 +332,55 @@ class Study:
             )
             return self._history.trials[n]
 
+    def learn_from(self, other: Study) -> int:
+        """Let the model start from the trials of an earlier study: a warm start.
+
+        They are not trials of this study, and never its best one: they count only in the models of `GPSampler`,
+        `TPESampler` and `AutoSampler`, shifted and scaled to this study's values as its own trials come in. The spaces
+        need but overlap: parameters that only one of them has are no obstacle, and trials outside this study's ranges
+        are passed over. Of many trials the best and some of the rest are taken.
+
+        Args:
+            other: A study of the same direction. What it learns later is not followed; call again for that.
+
+        Returns:
+            How many trials were taken over.
+
+        Raises:
+            ValueError: If the directions differ, or ``other`` is this study.
+
+        Example:
+            >>> import inloop
+            >>> space = {"x": inloop.Float(0, 1)}
+            >>> first = inloop.create_study(space=space, seed=0)
+            >>> first.optimize(lambda trial: (trial.params["x"] - 0.30) ** 2, n_trials=15)
+            >>> second = inloop.create_study(space=space, seed=0)
+            >>> second.learn_from(first)
+            15
+            >>> second.optimize(lambda trial: 7 + 3 * (trial.params["x"] - 0.31) ** 2, n_trials=3)
+            >>> len(second.trials), second.best_value < 7.01
+            (3, True)
+        """
+        from .samplers import earlier
+
+        if other.direction != self.direction:
+            raise ValueError(
+                f"learn_from: {other.study_name!r} has the direction {other.direction!r}, this one {self.direction!r}."
+            )
+        if other is self or (other.study_name == self.study_name and other._log.storage is self._log.storage):
+            raise ValueError(f"learn_from: {other.study_name!r} is this study.")
+        with other._log.lock:
+            space, lessons = earlier.lessons(other)
+        if space is None:
+            return 0
+        name = other.study_name
+        with self._log.lock:
+            self._log.sync()
+            self._declare(space)
+            new = [x for x in lessons if (name, x[0]) not in self._history.earlier]
+            self._log.write(*(("learned", -1, (name, n, space.id, stored, v)) for n, stored, v in new))
+        return len(new)
+
     def __repr__(self) -> str:
         best = self._history.best
         top = "" if best is None or best.value is None else f", best {best.value:.6g} at trial {best.number}"

@@ -32,10 +32,11 @@ class Prior:
     length: tuple[float, float] = (math.log(0.5), 1.0)
     scale: tuple[float, float] = (0.0, 1.0)
     noise: tuple[float, float] = (-4.0, 1.0)
+    study: tuple[float, float] = (math.log(3.0), 1.0)  # of the column that tells studies apart: a correlation of 0.9
 
-    def vectors(self, lengths: int) -> tuple[Array, Array]:
+    def vectors(self, lengths: int, study: bool = False) -> tuple[Array, Array]:
         """Return means and standard deviations in the order of theta."""
-        rows = [self.length] * lengths + [self.scale, self.noise]
+        rows = [self.length] * (lengths - study) + [self.study] * study + [self.scale, self.noise]
         mean, sd = np.array(rows).T
         return mean, sd
 
@@ -47,10 +48,14 @@ class Inputs:
     Attributes:
         numeric: ``(p,)`` columns on which distance is difference.
         categorical: ``(q,)`` columns on which distance is being different.
+        study: Whether one more column, the last, says of which study a row is: 0 is the one that is searched. So
+            the kernel is that of two tasks, Swersky, Snoek and Adams, "Multi-task Bayesian optimization",
+            NeurIPS 2013, with one correlation for all pairs of studies.
     """
 
     numeric: NDArray[np.int64]
     categorical: NDArray[np.int64]
+    study: bool = False
 
     @classmethod
     def of(cls, columns: Columns) -> Inputs:
@@ -109,7 +114,7 @@ def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]
     if bad:
         return math.inf, np.zeros_like(theta)
     weights = lapack.dpotrs(factor, data.targets, lower=1)[0]
-    mean, sd = prior.vectors(len(theta) - 2)
+    mean, sd = prior.vectors(len(theta) - 2, data.study)
     off = (theta - mean) / sd
     value = 0.5 * data.targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * off @ off
 
@@ -135,11 +140,13 @@ class Data:
         numeric: ``(n, p)`` numeric columns.
         differs: ``(q, n * n)`` one where two rows differ in a categorical column.
         targets: ``(n,)`` standardised losses.
+        study: Whether the last of ``differs`` tells studies apart.
     """
 
     numeric: Array
     differs: Array
     targets: Array
+    study: bool = False
 
     @classmethod
     def of(cls, units: Array, targets: Array, inputs: Inputs) -> Data:
@@ -147,7 +154,7 @@ class Data:
         n = len(units)
         codes = units[:, inputs.categorical].T
         differs = (codes[:, :, None] != codes[:, None, :]).reshape(len(codes), n * n).astype(float)
-        return cls(np.ascontiguousarray(units[:, inputs.numeric]), differs, targets)
+        return cls(np.ascontiguousarray(units[:, inputs.numeric]), differs, targets, inputs.study)
 
 
 def fit(data: Data, prior: Prior, start: Array | None, iterations: int) -> Array:
@@ -157,6 +164,8 @@ def fit(data: Data, prior: Prior, start: Array | None, iterations: int) -> Array
     lengths = data.numeric.shape[1] + len(data.differs)
     if start is None:
         start = np.array([math.log(0.5)] * lengths + [0.0, -4.0])
+        if data.study:
+            start[lengths - 1] = prior.study[0]
     bounds = [_LENGTHS] * lengths + [_SCALES, _NOISES]
     found = minimize(
         log_posterior,
@@ -173,7 +182,10 @@ def fit(data: Data, prior: Prior, start: Array | None, iterations: int) -> Array
 
 @dataclass(frozen=True)
 class Posterior:
-    """What a Gaussian process believes after observing targets ``(n,)`` at encoded rows ``(n, d)``."""
+    """What a Gaussian process believes after observing targets ``(n,)`` at encoded rows ``(n, d)``.
+
+    Where the inputs have a column for the study, rows that are asked about may leave it out.
+    """
 
     units: Array
     targets: Array
@@ -209,6 +221,7 @@ class Posterior:
 
     def predict(self, units: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation ``(m,)`` of the function at rows ``(m, d)``."""
+        units = self._whole(units)
         mean, variance = np.empty(len(units)), np.empty(len(units))
         step = max(1, _BLOCK // len(self.units))
         for i in range(0, len(units), step):
@@ -221,6 +234,7 @@ class Posterior:
 
     def slopes(self, units: Array) -> tuple[Array, Array, Array, Array]:
         """Return mean, standard deviation ``(m,)`` and their derivatives ``(m, p)`` by the numeric columns."""
+        units = self._whole(units)
         k, slope = matern(squared_distances(units, self.units, self.inputs, self.theta))
         k *= self.scale
         towards = k @ self._inverse
@@ -237,7 +251,12 @@ class Posterior:
         """
         mean, _ = self.predict(units)
         targets = np.concatenate([self.targets, np.maximum(mean, floor)])
-        return Posterior(np.concatenate([self.units, units]), targets, self.inputs, self.theta)
+        return Posterior(np.concatenate([self.units, self._whole(units)]), targets, self.inputs, self.theta)
+
+    def _whole(self, units: Array) -> Array:
+        if units.shape[1] == self.units.shape[1]:
+            return units
+        return np.column_stack([units, np.zeros(len(units))])
 
     def _by_input(self, units: Array, c: Array) -> Array:
         """Return ``sum_j c_j dk(x, x_j)/dx`` over slope-weighted coefficients ``(m, n)``."""

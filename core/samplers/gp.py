@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +17,7 @@ from ..space import Array, Space
 from . import warp
 from .acquisition import Acquisition, LogImprovement, Search, maximise
 from .curves import curves
+from .earlier import Source, earlier
 from .gaussian_process import Data, Inputs, Posterior, Prior, fit
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
@@ -30,6 +31,7 @@ _COUNTABLE = 100_000  # a grid of so many points is listed to find one that was 
 _PENDING = 64  # running trials that are believed; more add cost and nothing else
 _REPORTS = 3  # a running trial with so many reports is learned from; one with fewer is believed
 _HUGE = 1e100  # farther losses count as that: their squares must stay finite
+_JUDGES = 100  # latest trials by which earlier studies are judged
 _DESIGN = 256  # Sobol points at most
 
 
@@ -53,12 +55,12 @@ class Belief:
     Attributes:
         posterior: What is believed of the standardised loss.
         level: ``(n,)`` what each observed row counts as; inf where it may not count as the best.
-        scale: Loss in units of the standardised one, 0 where all losses are equal; known to `GPSampler.belief` alone.
+        scale: Loss in units of the plain model's standardised one, 0 where all losses are equal.
     """
 
     posterior: Posterior
     level: Array
-    scale: float = math.nan
+    scale: float
 
     @property
     def best(self) -> float:
@@ -137,8 +139,7 @@ class GPSampler(Sampler):
         seen, unseen = memory.running(number)
         pending = memory.units(unseen)
         tried = (memory.tried, set(keys(memory.units(np.concatenate([seen, unseen])))))
-        told = len(history.told)
-        if told < self.startup or not memory.inputs or not math.isfinite(history.ranking.kth(0)):
+        if not memory.inputs or not self._is_taught(memory):
             point = settle(space, space.drawn(memory.design(number, rng)[None]))
             return space.decode(_unseen(space, point, tried, rng))
         model = self.models[number % len(self.models)]
@@ -154,14 +155,17 @@ class GPSampler(Sampler):
         None while no model is used: before ``startup`` told trials, without a finite loss or a parameter to model.
         """
         memory = _memory(self, space, history)
-        if len(history.told) < self.startup or not memory.inputs or not math.isfinite(history.ranking.kth(0)):
+        if not memory.inputs or not self._is_taught(memory):
             return None
-        rows, counts = _thinned(history, self.rows, self.rows // 2)
-        losses, finite = _bounded(curves(history).losses(rows, len(history.told)))
-        order = np.argsort(losses, kind="stable")[: finite.sum()]
         with one_thread():
-            belief = self._belief(memory, PLAIN, np.empty(0, np.int64))
-        return replace(belief, scale=warp.deviation(losses[order], counts[order]))
+            return self._belief(memory, PLAIN, np.empty(0, np.int64))
+
+    def _is_taught(self, memory: _Memory) -> bool:
+        """Return whether there are enough trials, of this study or earlier ones, and one of a finite loss."""
+        told = len(memory.history.told)
+        taught = sum(len(s.losses) for s in memory.sources(_checkpoint(told)))
+        finite = told > 0 and math.isfinite(memory.history.ranking.kth(0))
+        return told + taught >= self.startup and (finite or taught > 0)
 
     def highest(self, space: Space, history: History, belief: Belief, value: Acquisition) -> Array:
         """Return the point ``(d,)`` where a function is largest, as far as the sampler's own search finds it."""
@@ -171,13 +175,15 @@ class GPSampler(Sampler):
         return best
 
     def _belief(self, memory: _Memory, model: Model, seen: Rows) -> Belief:
-        history, told = memory.history, len(memory.history.told)
-        rows, counts = _thinned(history, self.rows, self.rows // 2)
+        told = len(memory.history.told)
+        rows, counts = _thinned(memory.history, self.rows, self.rows // 2)
         rows, counts = np.concatenate([rows, seen]), np.concatenate([counts, np.ones(len(seen))])
-        targets, known = _targets(history, rows, counts, model, told)
-        posterior = Posterior(memory.units(rows), targets, memory.inputs, self._theta(memory, model, _checkpoint(told)))
+        seen_so_far = _observed(memory, rows, counts, told, memory.sources(_checkpoint(told)))
+        targets = seen_so_far.targets(model)
+        theta = self._theta(memory, model, _checkpoint(told))
+        posterior = Posterior(seen_so_far.units, targets, seen_so_far.inputs, theta)
         level = posterior.predict(posterior.units)[0] if posterior.noise > self.noisy else targets
-        return Belief(posterior, np.where(known, level, math.inf))
+        return Belief(posterior, np.where(seen_so_far.known, level, math.inf), seen_so_far.deviation)
 
     def _candidates(self, memory: _Memory, belief: Belief, acquisition: Acquisition, rng: np.random.Generator) -> Array:
         """Return points ``(m, d)`` in order of falling acquisition."""
@@ -186,25 +192,34 @@ class GPSampler(Sampler):
             points = memory.grid
             return points[np.argsort(-acquisition(points), kind="stable")]
         best = np.argsort(belief.level, kind="stable")[: self.search.bases]
-        return maximise(acquisition, space, belief.posterior.units[best], rng, self.search)
+        bases = belief.posterior.units[best, : len(space)]
+        sources = memory.sources(_checkpoint(len(memory.history.told)))
+        if sources:
+            theirs = np.concatenate([memory.settled(s.units[: self.search.bases]) for s in sources])
+            bases = np.concatenate([bases[:2], theirs[:1], bases[2:3], theirs[1:]])[: self.search.bases]
+        return maximise(acquisition, space, bases, rng, self.search)
 
     def _theta(self, memory: _Memory, model: Model, count: int) -> Array:
         """Return the hyperparameters after the first ``count`` told trials."""
-        theta = memory.thetas.get((model, count))
+        key = model, count, len(memory.history.earlier)
+        theta = memory.thetas.get(key)
         if theta is None:
+            data = self._data(memory, model, count)
             before = max(_doublings(self.startup, count), default=None)
             start = None if before is None else self._theta(memory, model, before)
-            theta = fit(self._data(memory, model, count), model.prior, start, 30 if start is None else 10)
-            memory.keep((model, count), theta)
+            if start is not None and len(start) != data.numeric.shape[1] + len(data.differs) + 2:
+                start = None  # a study to learn from has come or gone
+            theta = fit(data, model.prior, start, 30 if start is None else 10)
+            memory.keep(key, theta)
         return theta
 
     def _data(self, memory: _Memory, model: Model, count: int) -> Data:
         """Return the observations that hyperparameters after ``count`` told trials are fitted to."""
-        rows = np.array(memory.history.told[:count])
+        rows = np.array(memory.history.told[:count], np.int64)
         rows = rows[np.argsort(curves(memory.history).losses(rows, count), kind="stable")]
         ranks, counts = _thin(count, self.fit_rows, self.fit_rows // 3)
-        targets, _ = _targets(memory.history, rows[ranks], counts, model, count)
-        return Data.of(memory.units(rows[ranks]), targets, memory.inputs)
+        seen = _observed(memory, rows[ranks], counts, count, memory.sources(count))
+        return Data.of(seen.units, seen.targets(model), seen.inputs)
 
 
 class _Memory:
@@ -214,9 +229,10 @@ class _Memory:
         self.space = space
         self.history = history
         self.inputs = Inputs.of(space.columns)
-        self.thetas: dict[tuple[Model, int], Array] = {}
+        self.thetas: dict[tuple[Model, int, int], Array] = {}
         self._rest = resting(space)
         self._tried: set[int] = set()
+        self._sources: dict[tuple[int, int], list[Source]] = {}
         self._read = 0
         self._sobol: Array | None = None
         self._grid: Array | None = None
@@ -234,6 +250,23 @@ class _Memory:
         """Return the points ``(m, d)`` of trials, with columns they did not take at rest."""
         units = self.history.encoded(self.space).units[rows]
         return np.where(np.isnan(units), self._rest, units)
+
+    def sources(self, count: int) -> list[Source]:
+        """Return the earlier studies that the first ``count`` told trials agree with."""
+        taught = earlier(self.space, self.history, self._rest)
+        if taught is None:
+            return []
+        key = count, taught.count
+        if key not in self._sources:
+            rows = np.array(self.history.told[:count][-_JUDGES:], np.int64)
+            losses = _bounded(curves(self.history).losses(rows, count))
+            ok = losses < math.inf
+            self._sources = {key: taught.agreeing(self.units(rows)[ok], losses[ok])}
+        return self._sources[key]
+
+    def settled(self, units: Array) -> Array:
+        """Return points ``(m, d)`` of another study as this one could run them."""
+        return settle(self.space, np.where(np.isnan(units), self._rest, units))
 
     def running(self, asking: int) -> tuple[Rows, Rows]:
         """Return the running trials with parameters, the asking one left out: those whose curve tells, the others."""
@@ -260,7 +293,7 @@ class _Memory:
             self._grid = grid(self.space)
         return self._grid
 
-    def keep(self, key: tuple[Model, int], theta: Array) -> None:
+    def keep(self, key: tuple[Model, int, int], theta: Array) -> None:
         if len(self.thetas) >= 64:
             self.thetas.clear()
         self.thetas[key] = theta
@@ -296,23 +329,65 @@ def _thinned(history: History, most: int, best: int) -> tuple[Rows, Array]:
     return history.ranking.rows(ranks), counts
 
 
-def _targets(history: History, rows: Rows, counts: Array, model: Model, told: int) -> tuple[Array, NDArray[np.bool_]]:
-    """Return targets ``(m,)`` of trials, and which of them may count as the best: complete ones, if there are any."""
-    losses = curves(history).losses(rows, told)
-    complete = np.array([history.trials[i].state is TrialState.COMPLETE for i in rows]) & (losses < math.inf)
-    losses, finite = _bounded(losses)
-    order = np.argsort(losses, kind="stable")[: finite.sum()]
-    targets = np.zeros(len(rows))
-    targets[order] = model.warp(losses[order], counts[order])
-    targets[~finite] = targets[finite].max(initial=0.0)
-    return targets, complete if complete.any() else finite
+@dataclass(frozen=True)
+class _Observed:
+    """Observations of a model: trials, and those of earlier studies behind them.
+
+    Attributes:
+        units: ``(n, d)``, or ``(n, d + 1)`` with the number of the study last.
+        losses: ``(n,)``, the earlier ones shifted and scaled; finite but for +inf.
+        counts: ``(n,)`` how many observations each stands for.
+        known: ``(n,)`` which may count as the best: complete trials, if there are any.
+    """
+
+    units: Array
+    losses: Array
+    counts: Array
+    known: NDArray[np.bool_]
+    inputs: Inputs
+
+    def targets(self, model: Model) -> Array:
+        """Return the standardised losses; failed trials count as the worst."""
+        finite, order = self._order
+        targets = np.zeros(len(self.losses))
+        targets[order] = model.warp(self.losses[order], self.counts[order])
+        targets[~finite] = targets[finite].max(initial=0.0)
+        return targets
+
+    @property
+    def deviation(self) -> float:
+        """Loss in units of the plain model's targets."""
+        _, order = self._order
+        return warp.deviation(self.losses[order], self.counts[order])
+
+    @property
+    def _order(self) -> tuple[NDArray[np.bool_], Rows]:
+        finite = self.losses < math.inf
+        return finite, np.argsort(np.where(finite, self.losses, math.inf), kind="stable")[: finite.sum()]
 
 
-def _bounded(losses: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Return losses that a model can square, and which of them are not +inf; -inf counts as the best number."""
+def _observed(memory: _Memory, rows: Rows, counts: Array, told: int, sources: list[Source]) -> _Observed:
+    """Return the observations of trials by number, from what the first ``told`` trials foretell."""
+    trials, units = memory.history.trials, memory.units(rows)
+    losses = _bounded(curves(memory.history).losses(rows, told))
+    finite = losses < math.inf
+    known = np.array([trials[i].state is TrialState.COMPLETE for i in rows], bool) & finite
+    if not sources:
+        return _Observed(units, losses, counts, known if known.any() else finite, memory.inputs)
+    theirs = [s.aligned(units[finite], losses[finite]) for s in sources]
+    study = np.concatenate([np.full(len(x), float(k)) for k, x in enumerate([losses, *theirs])])
+    units = np.column_stack([np.concatenate([units, *(memory.settled(s.units) for s in sources)]), study])
+    losses, more = np.concatenate([losses, *theirs]), np.zeros(len(study) - len(rows), bool)
+    known = np.concatenate([known, more if known.any() else ~more])
+    inputs = Inputs(memory.inputs.numeric, np.append(memory.inputs.categorical, len(memory.space)), study=True)
+    return _Observed(units, losses, np.concatenate([counts, np.ones(len(more))]), known, inputs)
+
+
+def _bounded(losses: Array) -> Array:
+    """Return losses that a model can square, or +inf; -inf counts as the best number."""
     finite = losses < math.inf
     best = losses[finite & (losses > -math.inf)].min(initial=math.inf)
-    return np.clip(np.maximum(losses, best if best < math.inf else 0.0), -_HUGE, _HUGE), finite
+    return np.where(finite, np.clip(np.maximum(losses, best if best < math.inf else 0.0), -_HUGE, _HUGE), math.inf)
 
 
 def _checkpoint(told: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from ..history import History
 from ..record import TrialState
 from ..space import Array, Space
-from .moves import settle
+from .earlier import Source, earlier
+from .moves import resting, settle
 from .parzen import Contrast, Layout, layout
 from .sampler import Sampler
 from .startup import latin
@@ -71,6 +73,10 @@ class TPESampler(Sampler):
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         model = layout(space)
         units, good = self._ranked(history, space, model) if model else (np.empty((0, 0)), 0)
+        taught = earlier(space, history, resting(space)) if model else None
+        if taught is not None:
+            own = np.where(np.isnan(units), resting(space), units)
+            units, good = self._joined(units, good, taught.agreeing(own, np.arange(float(len(units)))))
         if len(units) < self.n_startup_trials:
             start = latin(history.seed, number, self.n_startup_trials, len(space))[None]
             points = settle(space, space.drawn(start))
@@ -97,6 +103,19 @@ class TPESampler(Sampler):
         here = _is_here(units, model)
         good = min(math.ceil(self.gamma * here.sum()), self.max_good, int((here & (ranks < ok)).sum()))
         return units[here][_ranks(good, int(here.sum()), self.max_others)], good
+
+    def _joined(self, units: Array, good: int, sources: Sequence[Source]) -> tuple[Array, int]:
+        """Return points with those of earlier studies among them, good ones first, and how many are good.
+
+        Each study's good points are its own best; fewer of them are kept the more trials this study has.
+        """
+        share = self.n_startup_trials / (self.n_startup_trials + len(units))
+        best, others = [units[:good]], [units[good:]]
+        for s in sources:
+            n = math.ceil(self.gamma * len(s.units))
+            best.append(s.units[: math.ceil(n * share)])
+            others.append(s.units[n:])
+        return np.concatenate(best + others), sum(map(len, best))
 
 
 def _ranks(first: int, n: int, spread: int) -> NDArray[np.int64]:

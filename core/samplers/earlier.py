@@ -1,0 +1,165 @@
+"""What earlier studies teach: their trials as observations of another study, shifted and scaled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ..history import History
+from ..space import Array, Space
+from . import warp
+from .curves import curves
+from .gaussian_process import Data, Inputs, Posterior, Prior, fit
+
+if TYPE_CHECKING:
+    from ..study import Study
+
+_TAKEN = 200  # trials taken from a study, the better half of them its best
+_ROWS = 100  # of them, rows that a model sees
+_JUDGED = 5  # trials from which on a source is judged
+_SHRINK = 2.0  # typical trials that speak for an unchanged scale
+_SCALES = (0.05, 20.0)
+
+
+def lessons(study: Study) -> tuple[Space | None, list[tuple[int, dict[str, Any], float]]]:
+    """Return a study's space, and number, stored parameters and value of what is to be learned from it.
+
+    Pruned trials count as what their curves foretell, see `curves`.
+    """
+    history = study.history
+    space = study.space or study.sampler.space or history.union.space
+    told = np.array(history.told, np.int64)
+    losses = curves(history).losses(told, len(told))
+    told, losses = told[np.isfinite(losses)], losses[np.isfinite(losses)]
+    if space is None or not len(told):
+        return None, []
+    order = np.argsort(losses, kind="stable")[_spread(len(told), _TAKEN, _TAKEN // 2)]
+    out = []
+    for number, loss in zip(told[order], losses[order], strict=True):
+        params = history.trials[number].params
+        stored = {n: space[n].pack(v) for n, v in params.items() if n in space and space[n].contains(v)}
+        if stored:
+            out.append((int(number), stored, float(history.sign * loss)))
+    return space, out
+
+
+@dataclass(frozen=True)
+class Source:
+    """The trials of one earlier study.
+
+    Attributes:
+        units: ``(m, d)`` points in this study's space, best first; NaN where a parameter was not taken.
+        losses: ``(m,)`` in the earlier study's units.
+        posterior: A model of the standardised losses, None where there is nothing to model.
+    """
+
+    units: Array
+    losses: Array
+    posterior: Posterior | None
+
+    def agrees(self, units: Array, ranks: Array) -> bool:
+        """Return whether it orders the points of another study better than chance, as far as that can be told.
+
+        The criterion of Feurer, Letham, Hutter and Bakshy, "Practical transfer learning for Bayesian optimization",
+        arXiv:1802.02219, 2018: the part of the pairs of points that a model puts in the right order.
+
+        Args:
+            units: ``(n, d)`` points of the other study, without NaN.
+            ranks: ``(n,)`` their losses or ranks.
+        """
+        if len(ranks) < _JUDGED:
+            return True
+        if self.posterior is None:
+            return False
+        low, high = np.nonzero(ranks[:, None] < ranks)
+        foretold = self.posterior.predict(units)[0]
+        return bool(np.mean(foretold[low] < foretold[high]) > 0.5) if len(low) else True
+
+    def aligned(self, units: Array, losses: Array) -> Array:
+        """Return the losses ``(m,)`` in the units of another study.
+
+        The other study's losses are regressed on what the model of this one predicts at the same points. The
+        slope is shrunk towards 1, as if by two more trials, and never negative.
+
+        Args:
+            units: ``(n, d)`` points of the other study, without NaN.
+            losses: ``(n,)`` its finite losses.
+        """
+        ones = np.ones(len(self.losses))
+        scale, mean = warp.deviation(self.losses, ones), float(self.losses.mean())
+        if not len(losses) or self.posterior is None or not scale > 0:
+            return self.losses + (float(np.mean(losses)) - mean if len(losses) else 0.0)
+        x = mean + scale * self.posterior.predict(units)[0]
+        y = np.minimum(losses, np.median(losses) + 10.0 * np.abs(losses - np.median(losses)).mean())
+        dx, dy = x - x.mean(), y - y.mean()
+        slope = (dx @ dy + _SHRINK * scale**2) / (dx @ dx + _SHRINK * scale**2)
+        out: Array = y.mean() + np.clip(slope, *_SCALES) * (self.losses - x.mean())
+        return out
+
+
+class Earlier:
+    """The earlier studies that one history has learned from, in one space.
+
+    Attributes:
+        sources: By the order in which they were learned from.
+        count: Number of trials in the log that these are made of.
+    """
+
+    def __init__(self, space: Space, history: History, rest: Array) -> None:
+        self.count = len(history.earlier)
+        taken: dict[str, list[tuple[list[float], float]]] = {}
+        for (name, _), (space_id, stored, loss) in history.earlier.items():
+            theirs = history.spaces[space_id]
+            params = {n: theirs[n].unpack(v) for n, v in stored.items() if n in theirs and n in space}
+            if params and all(space[n].contains(v) for n, v in params.items()) and math.isfinite(loss):
+                taken.setdefault(name, []).append((space.encode(params), loss))
+        self.sources = [_source(rows, space, rest) for rows in taken.values()]
+
+    def agreeing(self, units: Array, ranks: Array) -> list[Source]:
+        """Return the sources that agree with this study's trials, see `Source.agrees`."""
+        return [s for s in self.sources if s.agrees(units, ranks)]
+
+
+def _source(rows: list[tuple[list[float], float]], space: Space, rest: Array) -> Source:
+    losses = np.array([loss for _, loss in rows])
+    order = np.argsort(losses, kind="stable")[_spread(len(rows), _ROWS, _ROWS // 2)]
+    units, losses = np.array([u for u, _ in rows])[order], losses[order]
+    inputs, ones = Inputs.of(space.columns), np.ones(len(losses))
+    if len(losses) < 2 or not len(inputs) or not warp.deviation(losses, ones) > 0:
+        return Source(units, losses, None)
+    at, targets = np.where(np.isnan(units), rest, units), warp.standard(losses, ones)
+    theta = fit(Data.of(at, targets, inputs), Prior(length=(0.3, 0.8), noise=(-5.0, 2.0)), None, 30)
+    return Source(units, losses, Posterior(at, targets, inputs, theta))
+
+
+def _spread(n: int, most: int, best: int) -> np.ndarray:
+    """Return the ranks of the best and of some spread over the rest."""
+    if n <= most:
+        return np.arange(n)
+    rest = best + np.floor((np.arange(most - best) + 0.5) * (n - best) / (most - best)).astype(np.int64)
+    return np.concatenate([np.arange(best), rest])
+
+
+_EARLIER: WeakKeyDictionary[History, dict[Space, Earlier]] = WeakKeyDictionary()
+
+
+def earlier(space: Space, history: History, rest: Array) -> Earlier | None:
+    """Return what was learned from earlier studies, None if nothing that this space can use.
+
+    Args:
+        space: Of the study that asks.
+        history: Its history.
+        rest: ``(d,)`` where parameters that were not taken are kept.
+    """
+    if not history.earlier:
+        return None
+    known = _EARLIER.setdefault(history, {})
+    if space not in known or known[space].count != len(history.earlier):
+        if len(known) >= 4:  # a union that grows leaves its old forms behind
+            known.pop(next(iter(known)))
+        known[space] = Earlier(space, history, rest)
+    return known[space] if known[space].sources else None

@@ -1,0 +1,187 @@
+"""Laws of studies that learn from earlier ones."""
+
+import math
+import pickle
+
+import inloop
+import numpy as np
+import pytest
+from inloop import Float, Int, MemoryStorage, Space
+from inloop.events import Event
+from inloop.history import History
+
+SPACE = Space({"x": Float(-5, 5), "y": Float(-5, 5), "k": Int(1, 1000, log=True), "c": ["a", "b", "c"]})
+learners = pytest.mark.parametrize("sampler", ["auto", "gp", "tpe"])
+
+
+def bowl(p, shift=0.0):
+    x, y = p["x"] - 2 - shift, p["y"] + 1 + shift
+    return x * x + y * y + 2 * (math.log10(p["k"]) - 1) ** 2 + 3 * (p["c"] != "b")
+
+
+def a_study(space=SPACE, sampler="auto", seed=0, direction="minimize", **options):
+    return inloop.create_study(space=space, sampler=sampler, seed=seed, direction=direction, pruner="nop", **options)
+
+
+def searched(f=bowl, n=40, **options):
+    study = a_study(**options)
+    study.optimize(lambda t: f(t.params), n_trials=n)
+    return study
+
+
+def warm(teacher, f, n, **options):
+    study = a_study(**options)
+    study.learn_from(teacher)
+    study.optimize(lambda t: f(t.params), n_trials=n)
+    return study
+
+
+@pytest.mark.slow
+@learners
+def test_a_related_study_is_a_head_start(sampler):
+    """Other offset, scale and place of the optimum: still far better after a few trials."""
+    cold, hot = [], []
+    for seed in range(4):
+        teacher = searched(seed=seed + 50, sampler=sampler)
+        task = lambda p: 100 + 7 * bowl(p, shift=0.3)  # noqa: E731
+        cold.append(searched(task, 8, sampler=sampler, seed=seed).best_value - 100)
+        hot.append(warm(teacher, task, 8, sampler=sampler, seed=seed).best_value - 100)
+    assert np.median(hot) < (0.8 if sampler == "tpe" else 0.3) * np.median(cold)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::inloop.SpaceWarning")
+@learners
+def test_a_misleading_study_does_little_harm(sampler):
+    cold, hot = [], []
+    for seed in range(4):
+        teacher = searched(lambda p: -bowl(p), seed=seed + 50, sampler=sampler)
+        cold.append(searched(n=35, sampler=sampler, seed=seed).best_value)
+        hot.append(warm(teacher, bowl, 35, sampler=sampler, seed=seed).best_value)
+    assert np.median(hot) < 1.2 * np.median(cold) + 0.05
+
+
+@learners
+def test_what_was_learned_is_no_trial_of_this_study(sampler):
+    teacher = searched(lambda p: -1000.0 + bowl(p), 20)
+    study = a_study(sampler=sampler)
+    assert study.learn_from(teacher) == 20
+    assert study.trials == []
+    with pytest.raises(ValueError, match="No trial"):
+        study.best_trial  # noqa: B018
+    study.optimize(lambda t: bowl(t.params), n_trials=6)
+    assert len(study.trials) == 6
+    assert study.best_value == min(t.value for t in study.trials) >= 0
+    assert study.learn_from(teacher) == 0  # known already
+    teacher.optimize(lambda t: bowl(t.params), n_trials=3)
+    assert study.learn_from(teacher) == 3
+    assert "6 trials" in repr(study)
+
+
+@learners
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_any_mixture_of_states_and_overlaps_is_survived(sampler, direction):
+    theirs = Space(
+        {"m": ["a", "b"], "x": Float(-50, 50), "k": Int(1, 1000, log=True), "other": Float(0, 1), "c": ["b", "z"]},
+        when={"k": {"m": ["a"]}},
+    )
+    teacher = a_study(theirs, "random", direction=direction)
+    hows = (None, "failed", "pruned", "infinite", None, "running")
+    for i in range(30):
+        trial = teacher.ask()
+        trial.report(float(i), 1)
+        how = hows[i % 6]
+        if how != "running":
+            teacher.tell(trial, math.inf if how == "infinite" else float(i), state=how if how != "infinite" else None)
+    study = a_study(sampler=sampler, direction=direction)
+    assert 0 < study.learn_from(teacher) <= 20
+    for i in range(15):
+        trial = study.ask()
+        SPACE.check(trial.params)
+        assert list(trial.params) == SPACE.active(trial.params)
+        how = hows[i % 6]
+        if how != "running":
+            study.tell(trial, math.inf if how == "infinite" else float(i), state=how if how != "infinite" else None)
+
+
+@learners
+def test_define_by_run_studies_learn_too(sampler):
+    def objective(trial):
+        x = trial.suggest_float("x", -5, 5)
+        if trial.suggest_categorical("m", ["p", "q"]) == "p":
+            return (x - 2) ** 2 + trial.suggest_float("w", 0, 1)
+        return (x + 2) ** 2 + 3
+
+    teacher = a_study(None)
+    teacher.optimize(objective, n_trials=30)
+    study = a_study(None, sampler)
+    study.learn_from(teacher)
+    study.optimize(objective, n_trials=8)
+    assert study.best_value < 1.0
+
+
+@learners
+def test_trials_of_several_studies_and_of_none(sampler):
+    empty = a_study()
+    study = a_study(sampler=sampler)
+    assert study.learn_from(empty) == 0
+    for seed in (1, 2):
+        study.learn_from(searched(n=12, seed=seed, sampler="random", study_name=f"s{seed}"))
+    assert len(study.history.earlier) == 24
+    study.optimize(lambda t: bowl(t.params), n_trials=12)
+    constant = a_study(sampler=sampler)
+    constant.learn_from(searched(lambda p: 1.0, 10))
+    constant.optimize(lambda t: bowl(t.params), n_trials=4)
+
+
+@learners
+def test_the_proposal_is_a_function_of_the_log(sampler, tmp_path):
+    teacher = searched(n=15)
+    storage = MemoryStorage()
+    study = a_study(sampler=sampler, storage=storage, study_name="s")
+    study.learn_from(teacher)
+    study.optimize(lambda t: bowl(t.params), n_trials=8)
+    fresh = History()
+    fresh.spaces[SPACE.id] = SPACE
+    fresh.apply(storage.read("s", 0))
+    params = [study.sampler.ask(SPACE, h, 8, np.random.default_rng(1)) for h in (study.history, study.history, fresh)]
+    assert params[0] == params[1] == params[2]
+    again = pickle.loads(pickle.dumps(study))
+    assert again.history.earlier == study.history.earlier
+
+
+def test_it_is_kept_in_the_file_and_older_readers_pass_over_it(tmp_path):
+    url = f"{tmp_path}/s.db"
+    study = a_study(storage=url, study_name="s")
+    study.learn_from(searched(n=12))
+    study.optimize(lambda t: bowl(t.params), n_trials=3)
+    loaded = inloop.load_study("s", url)
+    assert loaded.history.earlier == study.history.earlier
+    assert len(loaded.history.earlier) == 12
+    older = History()
+    del older._fold["learned"]
+    older.apply(study._log.storage.read("s", 0))
+    assert older.unknown == {"learned": 12}
+    assert [t.params for t in older.trials] == [t.params for t in study.trials]
+    newer = History()
+    newer.apply([*study._log.storage.read("s", 0), Event("w", 1, "from the future", -1, None)])
+    assert newer.unknown == {"from the future": 1}
+
+
+def test_many_trials_are_thinned():
+    teacher = a_study(sampler="random")
+    for i in range(1000):
+        teacher.tell(teacher.ask(), float(i))
+    study = a_study()
+    assert study.learn_from(teacher) == 200
+    values = sorted(v for _, _, v in study.history.earlier.values())
+    assert values[:100] == [float(i) for i in range(100)]
+    assert values[-1] > 900
+
+
+def test_what_is_wrong_is_named():
+    study = a_study(study_name="here")
+    with pytest.raises(ValueError, match="'maximize'"):
+        study.learn_from(a_study(direction="maximize"))
+    with pytest.raises(ValueError, match="is this study"):
+        study.learn_from(study)
