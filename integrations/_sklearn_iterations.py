@@ -402,7 +402,7 @@ def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: 
     callback: Any = import_module("skorch.callbacks").Callback
     due = set(steps(estimator.max_epochs, _CALLBACK_RATIO))
 
-    class Report(callback):  # type: ignore[misc, valid-type]
+    class Report(callback):
         def on_epoch_end(self, net: Any, **_: Any) -> None:
             step = len(net.history)
             if step in due:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from contextlib import contextmanager
 
 import inloop
 import joblib
@@ -402,6 +403,40 @@ def test_the_result_does_not_depend_on_the_workers(sampler, pruner, batch_size):
         assert one.best_index_ == other.best_index_
         assert [t.params for t in one.study_.trials] == [t.params for t in other.study_.trials]
         assert [t.curve for t in one.study_.trials] == [t.curve for t in other.study_.trials]
+
+
+def on_dask():
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None)
+    with cluster, distributed.Client(cluster), joblib.parallel_config(backend="dask"):
+        yield
+
+
+def on_ray():
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.util.joblib").register_ray()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        with joblib.parallel_config(backend="ray"):
+            yield
+    finally:
+        ray.shutdown()
+
+
+def on_multiprocessing():
+    with joblib.parallel_config(backend="multiprocessing"):
+        yield
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [on_multiprocessing, on_dask, on_ray], ids=lambda f: f.__name__)
+@pytest.mark.filterwarnings("ignore:::distributed", "ignore:::ray", "ignore::ResourceWarning")
+def test_backends_of_joblib(where):
+    options = {"sampler": "gp", "pruner": "median", "batch_size": 3}
+    one = pruned_search(**options)
+    with contextmanager(where)():
+        other = pruned_search(**options, n_jobs=2)
+    same_table(one.cv_results_, other.cv_results_)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 25])
