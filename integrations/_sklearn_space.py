@@ -111,6 +111,14 @@ class SearchSpace:
         """Return how many candidates are asked for."""
         return n_iter if self.quotas is None else sum(self.quotas)
 
+    def cap(self) -> None:
+        """Ask of no dict for more candidates than it has points."""
+        for k, quota in enumerate(self.quotas or ()):
+            part = self.part(k) if WHICH in self.space else self.space
+            if self.quotas is not None and part.size is not None:
+                own = {self.key(p) for p in self.points() if _lies_in(p, part)} if part.size < quota else range(quota)
+                self.quotas[k] = min(quota, len(own))
+
     def part(self, which: int) -> Space:
         """Return one dict of several as a space, with `WHICH` as it has it."""
         columns = {c: d for c, d in self.space.items() if c != WHICH and self._in(c, which)}

@@ -233,6 +233,9 @@ class BayesSearchCV(BaseSearchCV):
             ValueError: If every fit failed.
         """
         self.__dict__.pop("cv_results_", None)
+        for name in ("stopping", "callbacks"):
+            if not all(map(callable, _list(getattr(self, name)))):
+                raise TypeError(f"{name} must be a function or a list of functions, got {getattr(self, name)!r}.")
         scorers, metric = self._get_scorers()
         self._check_objective(scorers)
         X, y = indexable(X, y)
@@ -398,7 +401,8 @@ class BayesSearchCV(BaseSearchCV):
 
     def _n_candidates(self, space: SearchSpace) -> int:
         asked = space.total(self.n_iter)
-        count = space.count(asked)
+        space.cap()
+        count = space.count(asked) if space.quotas is None else space.total(asked)
         if count is None or count >= asked:
             return asked
         warnings.warn(
@@ -427,6 +431,8 @@ class BayesSearchCV(BaseSearchCV):
         )
         if not study.trials:
             for params in self.initial_params or ():
+                if not isinstance(params, Mapping):
+                    raise TypeError(f"initial_params must be a list of dicts of parameters, got {params!r} in it.")
                 study.enqueue_trial(space.point(params))
         return study
 
@@ -434,7 +440,7 @@ class BayesSearchCV(BaseSearchCV):
         if self.sampler == "grid":
             return samplers.GridSampler(space.space)
         sampler = samplers.from_name(self.sampler)
-        if space.space.size is not None:
+        if space.space.size is not None or space.quotas is not None:
             sampler = Distinct(sampler, space)
         return Turns(sampler, space) if space.quotas is not None and len(space.quotas) > 1 else sampler
 

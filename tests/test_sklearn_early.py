@@ -192,6 +192,29 @@ def test_pairs_of_a_space_and_a_number(sampler):
         BayesSearchCV(SVC(), [({"C": [1]}, 0)]).fit(*CANCER)
 
 
+def test_a_finite_space_of_a_pair_is_not_repeated():
+    pairs = [({"C": [1, 2]}, 5), ({"gamma": stats.loguniform(0.1, 1)}, 2), ({"C": [2, 3], "tol": [0.1]}, 1)]
+    search = BayesSearchCV(SVC(), pairs, cv=2, random_state=0)
+    with pytest.warns(UserWarning, match="total space of parameters 5 is smaller than n_iter=8"):
+        search.fit(*CANCER)
+    params = [tuple(sorted(p.items())) for p in search.cv_results_["params"]]
+    assert sorted(len(p) for p in params) == [1, 1, 1, 1, 2]
+    assert len(set(params)) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"stopping": [3]}, "stopping must be a function"),
+        ({"callbacks": ["x"]}, "callbacks must be a function"),
+        ({"initial_params": ["C"]}, "list of dicts"),
+    ],
+)
+def test_what_cannot_be_called_or_tried_is_named(options, match):
+    with pytest.raises(TypeError, match=match):
+        search_of(TREE, DEPTH, **options).fit(*CANCER)
+
+
 def test_a_grid():
     search = BayesSearchCV(TREE, {**DEPTH, "criterion": ["gini", "entropy"]}, sampler="grid", n_iter=14, random_state=0)
     params = search.fit(*CANCER).cv_results_["params"]
