@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import inloop
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # the one that the extra "keras" brings along
 
 project = "inloop"
 author = "the inloop authors"

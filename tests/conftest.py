@@ -17,6 +17,8 @@ import time
 
 import pytest
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # before any test imports Keras
+
 
 def found(*patterns):
     for pattern in patterns:

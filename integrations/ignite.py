@@ -1,0 +1,54 @@
+"""Pruning from inside the training loop of PyTorch Ignite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ignite.engine import Engine, Events
+from inloop import Trial
+from inloop.integrations._hook import Hook, known_direction
+
+
+class IgnitePruningHandler(Hook):
+    """Reports a metric after every evaluation of an epoch and stops the trainer when the trial is pruned.
+
+    ``IgnitePruningHandler(trial, "loss").attach(trainer, evaluator)``, where the evaluator is run by a handler of the
+    trainer's. A step is an epoch of the trainer. Runs of the evaluator outside training, and further ones in an
+    epoch, report nothing. A pruned run ends as early stopping would end it, by ``trainer.terminate``.
+
+    Args:
+        trial: Where the reports go.
+        metric: Name in ``evaluator.state.metrics``.
+        mode: ``"min"`` or ``"max"``; needed unless the name says it, as ``"loss"`` and ``"accuracy"`` do.
+        report_every: Report every so many epochs, and the last one.
+
+    Raises:
+        ValueError: When the first evaluation is over, or before: if the metric is not there, or its direction is
+            unknown or not the study's.
+    """
+
+    def __init__(self, trial: Trial, metric: str = "loss", mode: str | None = None, report_every: int = 1) -> None:
+        super().__init__(trial, metric, mode, report_every)
+        self._check_direction(metric, known_direction(metric))
+
+    def attach(self, trainer: Engine, evaluator: Engine) -> None:
+        """Look at the metrics whenever ``evaluator`` has run while ``trainer`` trains."""
+        trainer.add_event_handler(Events.STARTED, lambda: self._start(trainer.state.epoch))
+        evaluator.add_event_handler(Events.COMPLETED, lambda: self._look(trainer, evaluator.state.metrics))
+        trainer.add_event_handler(Events.COMPLETED, self._end)
+
+    def _look(self, trainer: Engine, metrics: dict[str, Any]) -> None:
+        step = trainer.state.epoch - 1
+        if self._fit is None or (self._fit.values is not None and self._fit.values[0] >= step):
+            return
+        if self.metric not in metrics:
+            raise self._missing(f"no metric is named {self.metric!r}", {"evaluator": metrics})
+        self._current().values = step, metrics[self.metric]
+        if self._see(metrics[self.metric], step):
+            trainer.terminate()
+
+    def _end(self) -> None:
+        fit = self._current()
+        if fit.values is not None and fit.values[0] > fit.reported:
+            self._see(fit.values[1], fit.values[0], last=True)
+        self._fit = None

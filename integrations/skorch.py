@@ -1,0 +1,55 @@
+"""Pruning from inside skorch's training loop."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from inloop import Trial
+from inloop.integrations._hook import Hook, known_direction
+from skorch.callbacks import Callback
+
+
+class SkorchPruningCallback(Hook, Callback):
+    """Reports a column of the history after every epoch and stops training when the trial is pruned.
+
+    For skorch's nets (``callbacks=[...]``). A step is an epoch, counted over ``partial_fit`` and ``warm_start``. A
+    pruned fit ends as early stopping would end it.
+
+    Args:
+        trial: Where the reports go.
+        monitor: Name of the column.
+        mode: ``"min"`` or ``"max"``; needed unless the name says it, as ``"valid_loss"`` and ``"valid_acc"`` do.
+        report_every: Report every so many epochs, and the last one.
+
+    Raises:
+        ValueError: When the first epoch is over, or before: if the history has no such column, or its direction is
+            unknown or not the study's.
+    """
+
+    def __init__(
+        self, trial: Trial, monitor: str = "valid_loss", mode: str | None = None, report_every: int = 1
+    ) -> None:
+        super().__init__(trial, monitor, mode, report_every)
+        self._check_direction(monitor, known_direction(monitor))
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self._start(len(net.history))
+        self._current().values = len(net.history)  # epochs that were there before or are reported
+
+    def on_epoch_end(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
+        row = net.history[-1]
+        if self.metric not in row:
+            raise self._missing(f"no column is named {self.metric!r}", {"history": [k for k in row if k != "batches"]})
+        if self._see(row[self.metric], len(net.history) - 1):
+            raise KeyboardInterrupt  # skorch's way to end training, which its EarlyStopping takes too
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        fit, last = self._current(), len(net.history) - 1
+        # a callback listed earlier may have ended training and hidden the last epoch
+        if last >= fit.values and last > fit.reported and self.metric in net.history[-1]:
+            self._see(net.history[-1][self.metric], last, last=True)
+        self._fit = None
+
+    def __sklearn_clone__(self) -> SkorchPruningCallback:
+        return copy.copy(self)

@@ -1,0 +1,82 @@
+"""Pruning from inside the training loop of Hugging Face's Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from accelerate.utils import broadcast_object_list
+from inloop import Trial
+from inloop.integrations._hook import Hook, known_direction
+from transformers import TrainerCallback
+
+_T = TypeVar("_T")
+
+
+class TransformersPruningCallback(Hook, TrainerCallback):
+    """Reports a metric after every evaluation and stops training when the trial is pruned.
+
+    For ``transformers.Trainer`` (``callbacks=[...]``) with an ``eval_strategy``. A step is an optimizer step,
+    ``state.global_step``. A pruned run ends as early stopping would end it, by ``control.should_training_stop``. An
+    ``evaluate`` outside ``train`` reports nothing. In distributed training rank 0 reports and decides.
+
+    Args:
+        trial: Where the reports go.
+        monitor: Name of the metric, with or without ``eval_``.
+        mode: ``"min"`` or ``"max"``; needed unless the name says it, as ``"eval_loss"`` and ``"eval_accuracy"`` do.
+        report_every: Report only every so many evaluations, and the last one.
+
+    Raises:
+        ValueError: When training goes on after an evaluation, or before: if the metric is not there, or its
+            direction is unknown or not the study's.
+    """
+
+    _runs: tuple[Any, ...] = ()  # states of the runs under way: one, or two that would be mixed up
+
+    def __init__(
+        self, trial: Trial, monitor: str = "eval_loss", mode: str | None = None, report_every: int = 1
+    ) -> None:
+        super().__init__(trial, monitor, mode, report_every)
+        self._check_direction(monitor, known_direction(monitor))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._runs, self._count, self._due = (*self._runs, state), 0, False
+        self._seen: dict[str, float] = {}  # the newest value of every metric
+        self._led(args, lambda: self._start(state.global_step + 1))
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+        if not any(run is state for run in self._runs):
+            return
+        self._seen.update(metrics)
+        if args.process_index == 0:
+            self._current()
+        if self._name in metrics:  # of several sets each has an evaluation of its own
+            self._count += 1
+            self._due = self._count % self.report_every > 0
+            if not self._due and self._led(args, lambda: self._send(state)):
+                control.should_training_stop = True
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._seen and not self._count:
+            raise self._missing(f"no metric is named {self.metric!r}", {"evaluation": self._seen})
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._runs = tuple(run for run in self._runs if run is not state)
+        if self._due:
+            self._led(args, lambda: self._send(state))
+        self._fit = None
+        if not self._count:
+            raise self._missing(f"no metric is named {self.metric!r}", {"evaluation": self._seen})
+
+    @property
+    def _name(self) -> str:
+        name = str(self.metric)
+        return name if name.startswith("eval_") else f"eval_{name}"
+
+    def _send(self, state: Any) -> bool:
+        return self._see(self._seen[self._name], state.global_step, last=True)
+
+    def _led(self, args: Any, do: Callable[[], _T]) -> _T:
+        if args.world_size == 1:
+            return do()
+        return self._on_leader(do, args.process_index == 0, lambda said: broadcast_object_list([said])[0])

@@ -1,0 +1,530 @@
+"""Laws of the hooks for CatBoost, Keras, Hugging Face's Trainer, skorch and Ignite, on real training."""
+
+import copy
+import math
+import os
+import pickle
+import threading
+import warnings
+from dataclasses import dataclass, field
+
+import inloop
+import numpy as np
+import pytest
+from inloop.pruners import MedianPruner, NopPruner, Pruner, ThresholdPruner
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import cross_val_score
+
+X, Y = load_breast_cancer(return_X_y=True)
+X = ((X - X.mean(0)) / X.std(0))[:, :8].astype("float32")
+X, X_VALID, Y, Y_VALID = X[:200], X[200:300], Y[:200], Y[200:300]
+WORSE = [0.1 * i for i in range(1, 20)]
+
+
+class Stop(Pruner):
+    """Stops every trial at its ``at``-th report."""
+
+    def __init__(self, at=1):
+        self.at = at
+
+    def prune(self, history, trial, stream, since=0):
+        return trial.reports >= self.at
+
+
+def ask(pruner=None, direction="minimize"):
+    return inloop.create_study(direction, sampler="random", pruner=pruner or NopPruner(), seed=0).ask()
+
+
+def curve(trial, stream=0):
+    return dict(zip(trial._record.curves[stream].steps, trial._record.curves[stream].values, strict=True))
+
+
+@dataclass
+class Run:
+    """A fit to be done.
+
+    Attributes:
+        hook: The hook.
+        rounds: Epochs or iterations.
+        values: Of a metric called as the way's ``custom`` says, one a round, instead of the loss.
+        stopping: ``"before"`` or ``"after"``: early stopping listed so, with patience 2.
+        resume: What an earlier fit has returned.
+        during: Called in the middle of training.
+        seen: Rounds that were trained, and their losses.
+    """
+
+    hook: object
+    rounds: int = 4
+    values: list | None = None
+    stopping: str | None = None
+    resume: object = None
+    during: object = None
+    seen: list = field(default_factory=list)
+
+    def listed(self, early):
+        return {"before": [early, self.hook], "after": [self.hook, early], None: [self.hook]}[self.stopping]
+
+
+class CatBoost:
+    """``CatBoostClassifier``."""
+
+    metric, custom, wrapped = "Logloss", "Mine", True
+
+    def __init__(self):
+        self.catboost = pytest.importorskip("catboost")
+        from inloop.integrations.catboost import CatBoostPruningCallback
+
+        self.hook = CatBoostPruningCallback
+
+    def fit(self, run):
+        class Mine:
+            def is_max_optimal(self):
+                return False
+
+            def evaluate(self, approxes, target, weight):
+                if len(target) == len(Y_VALID):
+                    return values.pop(0), 1.0
+                return 0.0, 1.0
+
+            def get_final_error(self, error, weight):
+                return error
+
+        class Watch:
+            def after_iteration(self, info):
+                run.seen.append(info.metrics["validation"]["Mine" if run.values else "Logloss"][-1])
+                if run.during and info.iteration == 2:
+                    run.during()
+                return True
+
+        values = list(run.values or ())
+        model = self.catboost.CatBoostClassifier(
+            iterations=run.rounds,
+            thread_count=1,
+            verbose=False,
+            allow_writing_files=False,
+            eval_metric=Mine() if run.values else "Logloss",
+            use_best_model=False,
+            **({"early_stopping_rounds": 2} if run.stopping else {}),
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Failed to import numba")
+            return model.fit(X, Y, eval_set=(X_VALID, Y_VALID), init_model=run.resume, callbacks=[Watch(), run.hook])
+
+    def resumed(self, trial, model):
+        return self.hook(trial, start=model.tree_count_)
+
+
+class Keras:
+    """A ``Sequential`` model with the torch backend."""
+
+    metric, custom, wrapped = "val_loss", "val_mine", False
+
+    def __init__(self):
+        os.environ.setdefault("KERAS_BACKEND", "torch")
+        pytest.importorskip("torch").set_num_threads(1)
+        self.keras = pytest.importorskip("keras")
+        from inloop.integrations.keras import KerasPruningCallback
+
+        self.hook = KerasPruningCallback
+
+    def fit(self, run):
+        keras = self.keras
+
+        class Values(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                if run.values:
+                    logs["val_mine"] = run.values[epoch]
+                run.seen.append(logs["val_mine" if run.values else "val_loss"])
+                if run.during and epoch == 1:
+                    run.during()
+
+        model = run.resume
+        if model is None:
+            model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
+            model.compile("sgd", "binary_crossentropy")
+            model.trained = 0
+        early = keras.callbacks.EarlyStopping("val_mine" if run.values else "val_loss", patience=2, mode="min")
+        model.fit(
+            X,
+            Y,
+            initial_epoch=model.trained,
+            epochs=model.trained + run.rounds,
+            batch_size=100,
+            validation_data=(X_VALID, Y_VALID),
+            callbacks=[Values(), *run.listed(early)],
+            verbose=0,
+        )
+        model.trained += len(run.seen)
+        return model
+
+    def resumed(self, trial, model):
+        return self.hook(trial)
+
+
+class Skorch:
+    """``NeuralNetClassifier``."""
+
+    metric, custom, wrapped = "valid_loss", "mine", False
+
+    def __init__(self):
+        self.torch = pytest.importorskip("torch")
+        self.torch.set_num_threads(1)
+        self.skorch = pytest.importorskip("skorch")
+        from inloop.integrations.skorch import SkorchPruningCallback
+
+        self.hook = SkorchPruningCallback
+
+    def net(self, callbacks, epochs):
+        linear = self.torch.nn.Sequential(self.torch.nn.Linear(8, 2), self.torch.nn.Softmax(dim=1))
+        return self.skorch.NeuralNetClassifier(linear, max_epochs=epochs, lr=0.1, callbacks=callbacks, verbose=0)
+
+    def fit(self, run):
+        class Values(self.skorch.callbacks.Callback):
+            def on_epoch_end(self, net, **kwargs):
+                epoch = len(net.history)
+                if run.values:
+                    net.history.record("mine", run.values[epoch - 1])
+                run.seen.append(net.history[-1]["mine" if run.values else "valid_loss"])
+                if run.during and epoch == 2:
+                    run.during()
+
+        early = self.skorch.callbacks.EarlyStopping("mine" if run.values else "valid_loss", patience=2)
+        callbacks = [("values", Values()), *((f"c{i}", c) for i, c in enumerate(run.listed(early)))]
+        if run.resume is None:
+            return self.net(callbacks, run.rounds).fit(X, Y.astype("int64"))
+        run.resume.callbacks = callbacks
+        run.resume._initialize_callbacks()
+        return run.resume.partial_fit(X, Y.astype("int64"), epochs=run.rounds)
+
+    def resumed(self, trial, net):
+        return self.hook(trial)
+
+
+class Ignite:
+    """A trainer and an evaluator."""
+
+    metric, custom, wrapped = "loss", "mine", False
+
+    def __init__(self):
+        self.ignite = pytest.importorskip("ignite.engine")
+        from ignite.handlers import EarlyStopping
+        from inloop.integrations.ignite import IgnitePruningHandler
+
+        self.early, self.hook = EarlyStopping, IgnitePruningHandler
+
+    def fit(self, run):
+        from ignite.engine import Engine, Events
+
+        name = "mine" if run.values else "loss"
+        weights = np.zeros(8)
+
+        def step(engine, rows):
+            gradient = X[rows].T @ (1 / (1 + np.exp(-X[rows] @ weights)) - Y[rows]) / len(rows)
+            np.subtract(weights, gradient, out=weights)
+
+        def evaluate(engine, rows):
+            p = 1 / (1 + np.exp(-X_VALID @ weights))
+            loss = -np.mean(Y_VALID * np.log(p) + (1 - Y_VALID) * np.log(1 - p))
+            engine.state.metrics[name] = run.values[trainer.state.epoch - 1] if run.values else float(loss)
+
+        trainer, evaluator = Engine(step), Engine(evaluate)
+        if run.resume is not None:
+            trainer.load_state_dict(run.resume)
+        early = self.early(2, lambda engine: -engine.state.metrics[name], trainer)
+        if run.stopping == "before":
+            evaluator.add_event_handler(Events.COMPLETED, early)
+        run.hook.attach(trainer, evaluator)
+        if run.stopping == "after":
+            evaluator.add_event_handler(Events.COMPLETED, early)
+
+        @trainer.on(Events.EPOCH_COMPLETED)
+        def validate():
+            evaluator.run([0])
+            run.seen.append(evaluator.state.metrics[name])
+            if run.during and trainer.state.epoch == 2:
+                run.during()
+
+        batches = [np.arange(0, 100), np.arange(100, 200)]
+        before = 0 if run.resume is None else run.resume["iteration"] // 2
+        trainer.run(batches, max_epochs=before + run.rounds)
+        return trainer.state_dict()
+
+    def resumed(self, trial, state):
+        return self.hook(trial)
+
+
+class Transformers:
+    """Hugging Face's ``Trainer`` on a small module of one's own."""
+
+    metric, custom, wrapped = "eval_loss", "eval_mine", False
+
+    def __init__(self):
+        self.torch = pytest.importorskip("torch")
+        self.torch.set_num_threads(1)
+        self.transformers = pytest.importorskip("transformers")
+        pytest.importorskip("accelerate")
+        from inloop.integrations.transformers import TransformersPruningCallback
+
+        self.hook = TransformersPruningCallback
+
+    def fit(self, run):
+        torch, transformers = self.torch, self.transformers
+
+        class Linear(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = torch.nn.Linear(8, 2)
+
+            def forward(self, x, labels):
+                scores = self.layer(x)
+                return {"loss": torch.nn.functional.cross_entropy(scores, labels), "logits": scores}
+
+        class Watch(transformers.TrainerCallback):
+            def on_evaluate(self, args, state, control, metrics, **kwargs):
+                if run.values:
+                    metrics["eval_mine"] = run.values[len(run.seen)]
+                run.seen.append(metrics["eval_mine" if run.values else "eval_loss"])
+                if run.during and len(run.seen) == 2:
+                    run.during()
+
+        args = transformers.TrainingArguments(
+            self.folder,
+            num_train_epochs=run.rounds,
+            per_device_train_batch_size=100,
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            metric_for_best_model="eval_mine" if run.values else "eval_loss",
+            greater_is_better=False,
+            load_best_model_at_end=run.stopping is not None,
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=True,
+            learning_rate=0.1,
+            logging_strategy="no",
+        )
+        early = transformers.EarlyStoppingCallback(2)
+        data = [[{"x": x, "labels": int(y)} for x, y in zip(*d, strict=True)] for d in ((X, Y), (X_VALID, Y_VALID))]
+        trainer = transformers.Trainer(
+            Linear(), args, train_dataset=data[0], eval_dataset=data[1], callbacks=[Watch(), *run.listed(early)]
+        )
+        trainer.train(resume_from_checkpoint=run.resume)
+        return trainer
+
+    def resumed(self, trial, trainer):
+        return self.hook(trial)
+
+
+@pytest.fixture(params=[CatBoost, Keras, Skorch, Ignite, Transformers], ids=lambda c: c.__name__)
+def way(request, tmp_path):
+    way = request.param()
+    way.folder = str(tmp_path / "out")
+    return way
+
+
+def steps(way, n, start=0):
+    """Return the steps of so many rounds; Hugging Face counts optimizer steps, here two an epoch."""
+    return [2 * (i + 1) if isinstance(way, Transformers) else i for i in range(start, n)]
+
+
+def raises(way, error, match):
+    """Expect an error; CatBoost puts those of callbacks into one of its own."""
+    return pytest.raises(Exception if way.wrapped else error, match=match)
+
+
+def test_never_stop(way):
+    trial = ask()
+    way.fit(run := Run(way.hook(trial)))
+    assert curve(trial) == dict(zip(steps(way, 4), run.seen, strict=True))
+    assert not trial.pruned
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_always_stop(way, at):
+    trial = ask(Stop(at))
+    way.fit(run := Run(way.hook(trial)))
+    assert list(curve(trial)) == steps(way, at)
+    assert len(run.seen) == at
+    assert trial.study.tell(trial, 0.1).state.name == "PRUNED"
+
+
+def test_a_normal_return_is_still_pruned(way):
+    study = inloop.create_study(sampler="random", pruner=Stop(2), seed=0)
+
+    def objective(trial):
+        way.fit(run := Run(way.hook(trial)))
+        return run.seen[-1]
+
+    study.optimize(objective, n_trials=2)
+    assert [t.state.name for t in study.trials] == ["PRUNED"] * 2
+
+
+def test_a_pruned_trial_is_not_trained_again(way):
+    trial = ask(Stop(1))
+    way.fit(Run(hook := way.hook(trial)))
+    for again in (hook, way.hook(trial), copy.deepcopy(hook)):
+        with raises(way, inloop.TrialPruned, "trial 0 is pruned"):
+            way.fit(run := Run(again))
+        assert len(run.seen) <= way.wrapped, "CatBoost calls its callbacks when a round is over"
+
+
+@pytest.mark.parametrize("stopping", ["before", "after"])
+@pytest.mark.parametrize("at", [2, 99])
+def test_beside_early_stopping_no_report_is_dropped(way, stopping, at):
+    trial = ask(Stop(at))
+    way.fit(run := Run(way.hook(trial, way.custom, mode="min"), 9, values=WORSE, stopping=stopping))
+    assert len(run.seen) == min(at, 3), "patience 2"
+    assert curve(trial) == pytest.approx(dict(zip(steps(way, 9), run.seen, strict=False)))
+
+
+def test_nan_is_reported_and_prunes_only_by_the_rule(way):
+    if isinstance(way, CatBoost):
+        pytest.skip("CatBoost itself ends with an error where a metric is NaN")
+    values = [0.5, math.nan, 0.4, 0.3]
+    for pruner, reports in ((None, 4), (ThresholdPruner(upper=1.0), 2)):
+        trial = ask(pruner)
+        way.fit(Run(way.hook(trial, way.custom, mode="min"), values=list(values)))
+        np.testing.assert_array_equal(list(curve(trial).values()), values[:reports])
+        assert trial.pruned == (reports == 2)
+
+
+def test_direction(way):
+    with raises(way, ValueError, f"'{way.metric}' is to be minimized, but the direction of study .* is 'maximize'"):
+        way.fit(Run(way.hook(ask(direction="maximize"), way.metric)))
+    with raises(way, ValueError, f"is '{way.custom}' to be minimized or maximized"):
+        way.fit(Run(way.hook(ask(), way.custom), values=list(WORSE)))
+    with pytest.raises(ValueError, match="mode must be 'min', 'max' or None, got 'minimise'"):
+        way.hook(ask(), way.metric, mode="minimise")
+
+
+def test_a_missing_metric_lists_what_is_there(way):
+    with raises(way, ValueError, f"named 'missing'. What is evaluated: .*{way.metric}"):
+        way.fit(Run(way.hook(ask(), "missing", mode="min")))
+
+
+def test_every_fit_starts_afresh(way):
+    trial = ask()
+    hook = way.hook(trial)
+    for n in (3, 4):
+        way.fit(Run(hook, n))
+    way.fit(Run(way.hook(trial), 2))
+    assert [list(curve(trial, s)) for s in range(3)] == [steps(way, n) for n in (3, 4, 2)]
+
+
+def test_a_fold_is_compared_with_the_same_fold(way):
+    study = inloop.create_study(sampler="random", pruner=MedianPruner(n_startup_trials=1), seed=0)
+
+    def objective(trial):
+        for fold in range(2):
+            level = 1.0 if fold == 0 else 9.0 - trial.number
+            way.fit(Run(way.hook(trial, way.custom, mode="min"), 2, values=[level] * 2))
+        return 1.0
+
+    study.optimize(objective, 2)
+    assert [t.state.name for t in study.trials] == ["COMPLETE"] * 2
+
+
+def test_two_fits_at_once_are_refused(way):
+    trial = ask()
+    hook = way.hook(trial)
+
+    def another():
+        thread = threading.Thread(target=way.fit, args=(Run(hook),))
+        thread.start()
+        thread.join()
+
+    with raises(way, RuntimeError, r"Pruning\w+\(trial=0.* is used by two fits at once"):
+        way.fit(Run(hook, during=another))
+
+
+@pytest.mark.parametrize("way_to_copy", [copy.copy, copy.deepcopy, lambda h: clone(h, safe=False), "pickle"])
+def test_a_copy_is_a_hook_of_the_same_trial(way, way_to_copy):
+    def copied(hook):
+        return pickle.loads(pickle.dumps(hook)) if way_to_copy == "pickle" else way_to_copy(hook)
+
+    trial = ask()
+    hook = way.hook(trial, report_every=3)
+    way.fit(Run(hook))
+    again = copied(copied(hook))
+    assert repr(again) == repr(hook)
+    way.fit(Run(again))
+    trial.study.tell(trial, 1.0)
+    assert [list(curve(trial, s)) for s in range(2)] == [[steps(way, 4)[i] for i in (2, 3)]] * 2
+
+
+@pytest.mark.parametrize("stopping", [None, "before", "after"])
+def test_report_every_thins_but_keeps_the_last(way, stopping):
+    trial = ask()
+    hook = way.hook(trial, way.custom, mode="min", report_every=2)
+    way.fit(Run(hook, 5, values=list(WORSE), stopping=stopping))
+    trial.study.tell(trial, 1.0)
+    last = 5 if stopping is None else 3
+    assert list(curve(trial)) == [step for i, step in enumerate(steps(way, last)) if i % 2 or i == last - 1]
+
+
+def test_a_resumed_fit_goes_on_with_its_curve(way):
+    trial = ask()
+    model = way.fit(Run(way.hook(trial), 2))
+    if isinstance(way, Transformers):
+        way.fit(Run(way.hook(trial), 5, resume=True))
+    else:
+        way.fit(Run(way.resumed(trial, model), 3, resume=model))
+    assert list(trial._record.curves) == [0]
+    assert list(curve(trial)) == steps(way, 5)
+
+
+# Each framework's own cases
+
+
+def test_catboost_sets_metrics_and_periods():
+    catboost = CatBoost().catboost
+    from inloop.integrations.catboost import CatBoostPruningCallback
+
+    def fit(hook, sets=1, **params):
+        model = catboost.CatBoostClassifier(
+            iterations=8, thread_count=1, verbose=False, allow_writing_files=False, **params
+        )
+        return model.fit(X, Y, eval_set=[(X_VALID, Y_VALID)] * sets or None, callbacks=[hook])
+
+    trial = ask(direction="maximize")
+    fit(CatBoostPruningCallback(trial, "AUC", "validation_1"), 2, custom_metric=["AUC"])
+    assert len(curve(trial)) == 8
+    for params, match in [
+        ({"custom_metric": ["AUC"]}, "several metrics, give metric=.*Logloss, AUC"),
+        ({}, "only trai"),
+    ]:
+        with pytest.raises(catboost.CatBoostError, match=match):
+            fit(CatBoostPruningCallback(ask()), 1 if params else 0, **params)
+    trial = ask()
+    fit(CatBoostPruningCallback(trial, data="learn"), 0)
+    assert len(curve(trial)) == 8
+    trial = ask()
+    fit(CatBoostPruningCallback(trial), metric_period=3)
+    assert list(curve(trial)) == [0, 3, 6, 7]
+    trial = ask(Stop(5))
+    model = fit(CatBoostPruningCallback(trial), use_best_model=True, learning_rate=0.3)
+    assert model.tree_count_ == model.best_iteration_ + 1 <= 5
+
+
+def test_skorch_in_cross_val_score():
+    way, trial = Skorch(), ask()
+    net = way.net([way.hook(trial)], 2)
+    scores = cross_val_score(net, X, Y.astype("int64"), cv=3, error_score="raise")
+    assert np.isfinite(scores).all()
+    assert [list(curve(trial, s)) for s in range(3)] == [[0, 1]] * 3
+
+
+def test_transformers_several_sets_and_evaluations_outside(tmp_path):
+    way, trial = Transformers(), ask()
+    way.folder = str(tmp_path)
+    trainer = way.fit(Run(way.hook(trial, "loss"), 2))
+    trainer.evaluate()
+    assert list(curve(trial)) == [2, 4]
+
+
+def test_keras_evaluation_outside_a_fit():
+    way, trial = Keras(), ask()
+    hook = way.hook(trial)
+    model = way.fit(Run(hook, 2))
+    model.evaluate(X, Y, callbacks=[hook], verbose=0)
+    assert list(curve(trial)) == [0, 1]
