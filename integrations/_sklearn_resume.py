@@ -50,7 +50,8 @@ def resume(study: Study, space: SearchSpace) -> list[Candidate]:
     for trial in study.trials:
         if trial.state is TrialState.RUNNING:
             study.tell(trial.number, state="failed")
-        if FOLDS_KEPT not in trial.user_attrs:
+        # one whose score is NaN has failed as well, but has a value
+        if FOLDS_KEPT not in trial.user_attrs or (trial.value is None and trial.state is not TrialState.PRUNED):
             broken += [] if trial.state is TrialState.LOST else [trial]
             continue
         candidate = _candidate(study, trial, len(kept), space, reference)

@@ -281,6 +281,32 @@ def test_what_an_interrupt_broke_off_is_tried_again(tmp_path):
     assert all(p in params for p in broken)
 
 
+def test_a_death_between_the_results_and_the_end_of_a_trial(tmp_path):
+    first = kept(tmp_path, n_iter=3).fit(*CANCER).study_
+    study = inloop.load_study(first.study_name, f"{tmp_path}/search.db")
+    trial = study.ask()
+    trial.set_user_attr("folds", study.trials[0].user_attrs["folds"])
+    for _ in range(2):
+        search = kept(tmp_path).fit(*CANCER)
+        assert len(search.cv_results_["params"]) == 6
+        assert search.cv_results_["params"][3] == trial.params
+        assert search.study_.trials[3].state.name == "FAILED"
+
+
+def test_a_failed_candidate_is_not_tried_again(tmp_path):
+    def score(estimator, X, y):
+        return np.nan if estimator.max_depth == 3 else estimator.score(X, y)
+
+    options = {"n_iter": 7, "scoring": score, "error_score": np.nan, "storage": f"{tmp_path}/s.db"}
+    one, two = search_of(TREE, DEPTH, **options), search_of(TREE, DEPTH, **options)
+    for search in (one, two):
+        with pytest.warns(UserWarning, match="non-finite"):
+            search.fit(*CANCER)
+    same_tables(table_of(one), table_of(two))
+    assert len(two.study_.trials) == 7
+    assert list(two.cv_results_["status"]).count("failed") == 1
+
+
 @pytest.mark.slow
 def test_a_killed_search_goes_on(tmp_path):
     script = """
