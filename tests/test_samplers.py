@@ -1,14 +1,25 @@
 """Laws that every sampler keeps; a new sampler is one row of `ROWS`."""
 
 import math
+import sys
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import inloop
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, MemoryStorage, Space, TrialState
 from inloop.history import History
-from inloop.samplers import AutoSampler, GPSampler, GridSampler, QMCSampler, RandomSampler, Sampler, TPESampler
+from inloop.samplers import (
+    AutoSampler,
+    CmaEsSampler,
+    GPSampler,
+    GridSampler,
+    QMCSampler,
+    RandomSampler,
+    Sampler,
+    TPESampler,
+)
 from inloop.samplers.grid import Shuffle
 from scipy import stats
 
@@ -24,6 +35,7 @@ class Row:
 
 ROWS = {
     "auto": Row(AutoSampler(deterministic=False)),
+    "cmaes": Row(CmaEsSampler(), learns=False, repeats=True),
     "gp": Row(GPSampler()),
     "halton": Row(QMCSampler("halton"), learns=False, repeats=True),
     "random": Row(RandomSampler(), learns=False, repeats=True),
@@ -478,3 +490,56 @@ def test_sobol_has_a_limit_and_halton_is_the_way_out():
         study.ask()
     with pytest.raises(ValueError, match="'sobol', 'halton'"):
         QMCSampler("latin")
+
+
+# CMA-ES
+
+
+def test_cmaes_needs_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    study = inloop.create_study(sampler="cmaes", space=SPACES["floats"], seed=0)
+    with pytest.raises(ImportError, match="pip install cmaes"):
+        study.ask()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_cmaes_comes_close_in_a_bent_valley_of_mixed_parameters(parallel):
+    space = Space({f"x{i}": Float(-3, 3) for i in range(4)} | {"i": Int(-20, 20), "k": Int(1, 1000, log=True)})
+
+    def loss(p):
+        x = [p[f"x{i}"] for i in range(4)]
+        bend = sum(100 * (b - a * a) ** 2 + (1 - a) ** 2 for a, b in pairwise(x))
+        return bend + (p["i"] - 7) ** 2 + math.log(p["k"] / 30) ** 2
+
+    def best(sampler):
+        study = inloop.create_study(sampler=sampler, pruner="nop", space=space, seed=1)
+        for _ in range(1200 // parallel):
+            for trial in study.ask_batch(parallel):
+                study.tell(trial, loss(trial.params))
+        return study.best_value
+
+    ours = best("cmaes")
+    assert ours < 1.5
+    assert ours < 0.2 * best("random")
+
+
+def test_cmaes_starts_again_when_it_has_come_to_rest():
+    study = inloop.create_study(sampler="cmaes", pruner="nop", space={"x": Float(0, 1), "y": Float(0, 1)}, seed=0)
+    study.optimize(lambda t: 1.0, n_trials=400)
+    late = np.array([list(t.params.values()) for t in study.trials[-150:]])
+    assert late.std(0).min() > 0.05
+
+
+def test_cmaes_follows_the_choices_of_good_trials_one_by_one():
+    space = Space({"c": list("abcd"), "w": Categorical(["rare", "often"], weights=[0.05, 0.95]), "x": Float(0, 1)})
+    study = inloop.create_study(sampler="cmaes", pruner="nop", space=space, seed=0)
+    study.optimize(lambda t: (t.params["c"] != "b") + t.params["x"], n_trials=120)
+    assert sum(t.params["c"] == "b" for t in study.trials[60:]) > 40
+    assert sum(t.params["w"] == "often" for t in study.trials[:20]) >= 16
+
+
+@pytest.mark.parametrize("bad", [{"sigma": 0}, {"sigma": math.nan}, {"population_size": 1}])
+def test_cmaes_names_the_setting_that_is_wrong(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        CmaEsSampler(**bad)

@@ -10,6 +10,7 @@ from .sampler import Sampler, StudyStopped
 
 if TYPE_CHECKING:
     from .auto import AutoSampler
+    from .cmaes import CmaEsSampler
     from .gp import GPSampler
     from .grid import GridSampler
     from .qmc import QMCSampler
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutoSampler",
+    "CmaEsSampler",
     "GPSampler",
     "GridSampler",
     "QMCSampler",
@@ -30,6 +32,7 @@ __all__ = [
 # imported when first used: together they take as long as the rest of inloop
 _LATER = {
     "AutoSampler": "auto",
+    "CmaEsSampler": "cmaes",
     "GPSampler": "gp",
     "GridSampler": "grid",
     "QMCSampler": "qmc",
@@ -37,6 +40,7 @@ _LATER = {
 }
 _NAMES = {
     "auto": "AutoSampler",
+    "cmaes": "CmaEsSampler",
     "gp": "GPSampler",
     "qmc": "QMCSampler",
     "random": "RandomSampler",
