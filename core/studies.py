@@ -31,7 +31,8 @@ def create_study(
 
     Args:
         direction: ``"minimize"`` or ``"maximize"``.
-        sampler: A sampler or its name (``"auto"``, ``"gp"``, ``"tpe"``, ``"cmaes"``, ``"random"``, ``"qmc"``); None: `AutoSampler`.
+        sampler: A sampler or its name (``"auto"``, ``"gp"``, ``"tpe"``, ``"cmaes"``, ``"random"``, ``"qmc"``); None:
+            `AutoSampler`.
         pruner: A pruner or its name (``"halving"``, ``"median"``, ``"hyperband"``, ``"nop"``); None:
             `SuccessiveHalvingPruner`.
         storage: Where its log lives: a file (``"study.db"``), a URL, a `Storage`; None: memory.
