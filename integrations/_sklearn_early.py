@@ -68,6 +68,8 @@ def stops_early(estimator: Any, kwargs: Mapping[str, Any]) -> bool:
     kind = kind_of(estimator)
     if kind is None or kwargs.get("eval_set") is not None or kwargs.get("eval_X") is not None:
         return False
+    if type(estimator).__name__.endswith("Ranker"):  # a part of its rows may cut a group
+        return False
     params = {**estimator.get_params(), **kwargs}
     return any(_on(params.get(name)) for name in _ASKS[kind]) or any(
         _is_early(c, kind) for c in params.get("callbacks") or ()
