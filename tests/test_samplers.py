@@ -1,7 +1,9 @@
 """Laws that every sampler keeps; a new sampler is one row of `ROWS`."""
 
+import gc
 import math
 import sys
+import weakref
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -254,6 +256,16 @@ def test_running_trials_are_not_proposed_again(row):
     fill(study, 20)
     batch = [t.params for t in study.ask_batch(12)]
     assert len({repr(p) for p in batch}) == 12
+
+
+@samplers
+def test_a_study_that_is_gone_leaves_nothing_behind(row):
+    study = a_study(row, SPACES["conditional"])
+    fill(study, 12, MIXED)
+    history = weakref.ref(study.history)
+    del study
+    gc.collect()
+    assert history() is None
 
 
 FINITE = {

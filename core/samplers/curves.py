@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..history import History
 from ..record import Curve, FrozenTrial, TrialState
 from ..space import Array
+from .follower import Follower
 
 _WINDOW = 8  # a curve's value at step s is the mean over the last 1 + s // 8 steps
 _COMPLETE = 200  # complete trials, the latest, that foretell final values
@@ -66,7 +67,7 @@ def foretold(now: Array, then: Array, finals: Array) -> Array:
     return np.where(n > 0, np.maximum(final, np.median(finals) if len(finals) else -np.inf), now)
 
 
-class Curves:
+class Curves(Follower):
     """Losses of the trials of one history as a model should see them.
 
     A complete trial counts as its smoothed last reports where its value is the last report, else as its value; one
@@ -74,7 +75,7 @@ class Curves:
     """
 
     def __init__(self, history: History) -> None:
-        self._history = history
+        super().__init__(history)
         self._read = 0
         self._complete: list[int] = []  # numbers of the complete trials of finite loss, as told
         self._before: list[int] = [0]  # how many of them are among the first told trials
@@ -88,7 +89,7 @@ class Curves:
         +inf where nothing is known or the trial failed.
         """
         self._update()
-        trials = [self._history.trials[i] for i in rows]
+        trials = [self.history.trials[i] for i in rows]
         out = np.array([self._loss(t) for t in trials])
         cut = [i for i, t in enumerate(trials) if t.last is not None and _cut(t) and np.isfinite(out[i])]
         if cut:
@@ -100,28 +101,28 @@ class Curves:
         return out
 
     def _update(self) -> None:
-        for number in self._history.told[self._read :]:
-            trial = self._history.trials[number]
+        for number in self.history.told[self._read :]:
+            trial = self.history.trials[number]
             loss = self._loss(trial)
             if trial.state is TrialState.COMPLETE and np.isfinite(loss):
                 self._complete.append(number)
                 self._final.append(loss)
             self._before.append(len(self._complete))
-        self._read = len(self._history.told)
+        self._read = len(self.history.told)
 
     def _loss(self, trial: FrozenTrial) -> float:
         """Return the loss of a trial as far as it came."""
         if trial.state is TrialState.FAILED:
             return np.inf
         if trial.state is TrialState.COMPLETE and (trial.last is None or trial.value != trial.last[2]):
-            value = np.nan if trial.value is None else self._history.sign * trial.value
+            value = np.nan if trial.value is None else self.history.sign * trial.value
             return np.inf if np.isnan(value) else value
         if trial.last is None:
             return np.inf
         loss = self._ends.get(trial.number)
         if loss is None:
             stream, step, _ = trial.last
-            loss = smoothed(trial.curves[stream], self._history.sign, step)
+            loss = smoothed(trial.curves[stream], self.history.sign, step)
             loss = np.inf if np.isnan(loss) else loss
             if trial.finished:
                 self._ends[trial.number] = loss
@@ -131,8 +132,8 @@ class Curves:
         """Return the losses of the complete trials at a step."""
         then = self._then.setdefault((stream, step), [])
         for number in self._complete[len(then) :]:
-            curve = self._history.trials[number].curves.get(stream)
-            then.append(np.nan if curve is None else smoothed(curve, self._history.sign, step))
+            curve = self.history.trials[number].curves.get(stream)
+            then.append(np.nan if curve is None else smoothed(curve, self.history.sign, step))
         return then
 
 

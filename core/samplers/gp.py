@@ -18,6 +18,7 @@ from . import warp
 from .acquisition import Acquisition, LogImprovement, Search, maximise
 from .curves import curves
 from .earlier import Source, earlier
+from .follower import Follower
 from .gaussian_process import Data, Inputs, Posterior, Prior, fit
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
@@ -222,12 +223,12 @@ class GPSampler(Sampler):
         return Data.of(seen.units, seen.targets(model), seen.inputs)
 
 
-class _Memory:
+class _Memory(Follower):
     """What was derived from one history for one space; all of it can be derived again."""
 
     def __init__(self, space: Space, history: History) -> None:
         self.space = space
-        self.history = history
+        super().__init__(history)
         self.inputs = Inputs.of(space.columns)
         self.thetas: dict[tuple[Model, int, int], Array] = {}
         self._rest = resting(space)

@@ -8,10 +8,11 @@ import numpy as np
 
 from ..history import History
 from ..space import Array, Space
+from .follower import Follower
 from .moves import keys, resting, settle
 
 
-class Tried:
+class Tried(Follower):
     """The points that trials of one history took in one space.
 
     Trials that are LOST do not count: their result is not known. Points with an active parameter of a continuum, or one
@@ -20,7 +21,7 @@ class Tried:
 
     def __init__(self, space: Space, history: History) -> None:
         self._space = space
-        self._history = history
+        super().__init__(history)
         self._keys: set[int] = set()
         self._read = 0
         self._endless = space.columns.levels == 0
@@ -37,7 +38,7 @@ class Tried:
         if self.never:
             return np.asarray(points[0])
         self._update()
-        running = self._keys_of(np.array([i for i in self._history.running if i != asking], np.int64))
+        running = self._keys_of(np.array([i for i in self.history.running if i != asking], np.int64))
         active = self._space.active_mask(points) if self._space.when else np.ones(points.shape, bool)
         endless = (active & self._endless).any(1)
         for part in (slice(0, 1), slice(1, None)):  # mostly the first one will do
@@ -47,12 +48,12 @@ class Tried:
         return None
 
     def _update(self) -> None:
-        new = self._history.told[self._read :]
+        new = self.history.told[self._read :]
         self._keys |= self._keys_of(np.array(new, np.int64))
         self._read += len(new)
 
     def _keys_of(self, numbers: np.ndarray) -> set[int]:
-        units = self._history.encoded(self._space).units[numbers]
+        units = self.history.encoded(self._space).units[numbers]
         units = units[~np.isnan(units).all(1) & ~(~np.isnan(units) & self._endless).any(1)]
         if not len(units):
             return set()
