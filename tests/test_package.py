@@ -110,7 +110,8 @@ def test_importing_inloop_imports_numpy_and_little_else():
     code = "import sys; before = set(sys.modules); import inloop; print(*set(sys.modules) - before)"
     new = set(run("-c", code).split())
     top = {name.partition(".")[0] for name in new} - set(sys.stdlib_module_names)
-    assert top - {"__mp_main__"} <= {"inloop", "numpy", "scipy"}
+    compiled = {name for name in top if "cython" in name}  # of numpy's older releases
+    assert top - compiled - {"__mp_main__"} <= {"inloop", "numpy", "scipy"}
     assert not new & {"scipy.stats", "scipy.optimize", "scipy.linalg", "scipy.spatial", "scipy.interpolate"}
 
 
