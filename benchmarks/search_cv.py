@@ -38,7 +38,7 @@ from inloop.distributions import Distribution  # noqa: E402
 from inloop.integrations.sklearn import BayesSearchCV  # noqa: E402
 from optuna_integration import OptunaSearchCV  # noqa: E402
 from scipy import stats  # noqa: E402
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits  # noqa: E402
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine  # noqa: E402
 from sklearn.dummy import DummyRegressor  # noqa: E402
 from sklearn.ensemble import GradientBoostingRegressor  # noqa: E402
 from sklearn.experimental import enable_halving_search_cv  # noqa: E402, F401
@@ -51,6 +51,7 @@ from sklearn.model_selection import (  # noqa: E402
     StratifiedKFold,
     cross_val_score,
 )
+from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler  # noqa: E402
 from sklearn.svm import SVC, SVR  # noqa: E402
@@ -154,6 +155,25 @@ PROBLEMS = [
         every(load_diabetes, 2),
         "r2",
         inside=True,
+    ),
+    Problem(
+        "XGBoost, digits",
+        xgboost.XGBClassifier(n_estimators=30, n_jobs=1, random_state=0),
+        BOOST,
+        every(load_digits, 5),
+        "neg_log_loss",
+        inside=True,
+    ),
+    Problem(
+        "MLP, wine",
+        make_pipeline(StandardScaler(), MLPClassifier(max_iter=60, random_state=0)),
+        {
+            "mlpclassifier__hidden_layer_sizes": Categorical([(8,), (32,), (128,), (32, 32)]),
+            "mlpclassifier__alpha": Float(1e-6, 10.0, log=True),
+            "mlpclassifier__learning_rate_init": Float(1e-4, 0.1, log=True),
+        },
+        every(load_wine, 1),
+        "neg_log_loss",
     ),
 ]
 
