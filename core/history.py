@@ -109,6 +109,7 @@ class History:
         told: Numbers of the finished trials (not LOST) in the order in which they ended.
         best: The complete trial with the best value, the first of equals; None before any.
         longest: Largest step that a complete trial reported, -1 before any.
+        fullest: Most reports of a complete trial, over all of its streams.
         earlier: Trials of earlier studies, name and number there -> (space id, stored parameters, loss).
         unknown: Count of events by kind that this version does not know.
     """
@@ -125,6 +126,7 @@ class History:
         self.told: list[int] = []
         self.best: FrozenTrial | None = None
         self.longest = -1
+        self.fullest = 0
         self._union = Union()
         self._untaught: list[FrozenTrial] = []  # finished since the union last looked
         self.spaces: dict[str, Space] = {}
@@ -383,6 +385,7 @@ class History:
             self.best is None or self.best.value is None or self.sign * value < self.sign * self.best.value
         ):
             self.best = trial
+        self.fullest = max(self.fullest, trial.reports)
         for stream, curve in trial.curves.items():
             self.longest = max(self.longest, curve.top)
             if not self._finals:

@@ -176,21 +176,32 @@ class Study:
             self._log.expire()
             fixed = self._declared(space)
             over = self.sampler.exhausted(self._history, fixed or self.sampler.space)
-            if over is not None:
+            if over is not None and not self._history.queue:
                 raise StudyStopped(over)
             record = self._log.create(takes_queued=True)
-            joint = fixed or self.sampler.space or self._history.union.space
-            if joint is None:
-                return Trial(self, record, {})
+            try:
+                return Trial(self, record, self._propose(record, fixed))
+            except BaseException:
+                self._log.finish(record, TrialState.FAILED, None)
+                raise
+
+    def _propose(self, record: FrozenTrial, fixed: Space | None) -> dict[str, Any]:
+        """Return, and write, the parameters of a new trial; where a space is declared, enqueued ones among them."""
+        joint = fixed or self.sampler.space or self._history.union.space
+        if joint is None:
+            return {}
+        queued = fixed.check(record.queued, "enqueued") if fixed is not None and record.queued else {}
+        params = fixed.complete(queued, self._stream(record.number).random) if fixed is not None and queued else {}
+        if not params or params.keys() - queued.keys():  # the sampler proposes what is missing
             rng = self._stream(record.number)
-            proposal = self.sampler.ask(joint, self._history, record.number, rng)
-            if fixed is not None:
-                if record.queued:
-                    proposal = fixed.complete({**proposal, **fixed.check(record.queued, "enqueued")}, rng.random)
-                self._write_params("params", record.number, fixed, proposal)
-            elif proposal:
-                self._write_params("proposed", record.number, joint, proposal)
-            return Trial(self, record, proposal)
+            params = self.sampler.ask(joint, self._history, record.number, rng)
+            if fixed is not None and queued:
+                params = fixed.complete({**params, **queued}, rng.random)
+        if fixed is not None:
+            self._write_params("params", record.number, fixed, params)
+        elif params:
+            self._write_params("proposed", record.number, joint, params)
+        return params
 
     def ask_batch(self, n: int, space: Space | Mapping[str, Any] | None = None) -> list[Trial]:
         """Start ``n`` trials at once; each is proposed knowing that those before it are running."""

@@ -693,3 +693,16 @@ def test_two_studies_in_one_file_know_nothing_of_each_other(tmp_path):
     assert {k for t in inloop.load_study("b", path).trials for k in t.params} == {"y"}
     inloop.delete_study("a", path)
     assert len(inloop.load_study("b", path).trials) == 15
+
+
+def test_what_is_told_at_exit_is_kept(tmp_path):
+    path = str(tmp_path / "s.db")
+    code = """
+        import atexit, sys, inloop
+        atexit.register(lambda: study.tell(trial, 1.0))
+        study = inloop.create_study(storage=sys.argv[1], study_name="s", sampler="random", seed=0)
+        study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=1)
+        trial = study.ask()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), path], check=True)
+    assert inloop.load_study("s", path).trials[1].value == 1.0

@@ -290,6 +290,16 @@ def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share():
     assert study.history.spent == {inloop.TrialState[k]: n for k, n in spent.items()}
 
 
+def test_auto_counts_reports_and_not_steps():
+    def complete(full):
+        study = inloop.create_study(sampler=RandomSampler(), pruner=pruners.AutoPruner(full), seed=0)
+        for c in curves(5, 80):
+            run(study, {1000 * (s + 1): v for s, v in c.items()})
+        return study.history.states[inloop.TrialState.COMPLETE]
+
+    assert complete(None) > complete(12_001) + 3  # what nobody ever spends keeps the guard away
+
+
 def test_hyperband_brackets_follow_seed_and_number():
     pruner = pruners.HyperbandPruner(min_resource=1, max_resource=28)
     assert pruner.brackets(28) == (27, 12, 6, 4)

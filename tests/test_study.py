@@ -569,3 +569,31 @@ def test_what_people_see():
     assert {"number", "value", "params_x", "params_k", "params_c", "duration", "reports"} <= set(frame)
     assert frame["value"].isna().tolist() == [False, False, True]
     assert len(study().trials_dataframe()) == 0
+
+
+class Broken(RandomSampler):
+    """Fails at its second proposal."""
+
+    def ask(self, space, history, number, rng):
+        if number == 1:
+            raise RuntimeError("no idea")
+        return super().ask(space, history, number, rng)
+
+
+def test_a_sampler_that_fails_leaves_no_trial_running():
+    s = inloop.create_study(space=SPACE, sampler=Broken(), seed=0)
+    with pytest.raises(RuntimeError, match="no idea"):
+        s.optimize(lambda t: t.params["x"], n_trials=3)
+    assert [t.state.name for t in s.trials] == ["COMPLETE", "FAILED"]
+    s.optimize(lambda t: t.params["x"], n_trials=1)
+    assert s.trials[2].state is TrialState.COMPLETE
+
+
+def test_what_is_enqueued_whole_needs_no_sampler():
+    space = {"n": inloop.Int(0, 1)}
+    s = inloop.create_study(space=space, sampler="auto", seed=0)
+    s.optimize(lambda t: t.params["n"], n_trials=10)
+    assert len(s.trials) == 2  # all settings were tried
+    s.enqueue_trial({"n": 1})
+    s.optimize(lambda t: t.params["n"], n_trials=10)
+    assert [t.params["n"] for t in s.trials[2:]] == [1]

@@ -25,7 +25,7 @@ class AutoPruner(Pruner):
     hyperparameter tuning", MLSys 2020, algorithm 2); the best trial at a rung is never stopped.
 
     Args:
-        max_resource: Reports of a full run; None: as many as the longest complete trial's.
+        max_resource: Reports of a full run, one for each step from 0 on; None: learned from the complete trials.
 
     Raises:
         ValueError: If ``max_resource`` is below 1.
@@ -47,7 +47,7 @@ class AutoPruner(Pruner):
         return _STRICT.rungs(longest if self.max_resource is None else self.max_resource - 1)
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
-        full = history.longest + 1 if self.max_resource is None else self.max_resource
+        full = history.fullest if self.max_resource is None else self.max_resource
         pruned, complete = history.spent[TrialState.PRUNED], history.spent[TrialState.COMPLETE]
         keep = _EASY if pruned > full + complete / 3 else _STRICT.reduction_factor
         rungs = Rungs(self.rungs(history.longest), _STRICT.smoothing)

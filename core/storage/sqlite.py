@@ -394,6 +394,7 @@ class _Connection:
             if self._journal is None:
                 self._journal = os.open(self._path + "-wal", os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
                 self._closing = weakref.finalize(self, os.close, self._journal)
+                self._closing.atexit = False  # something may yet be told at exit
                 _flush_folder(os.path.dirname(self._path))
             if os.stat(self._path).st_ino != self._inode or os.fstat(self._journal).st_nlink == 0:
                 raise OSError("the file or its -wal was removed or replaced while in use")
