@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from ._sklearn_race import FOLDS_KEPT, Candidate
 from ._sklearn_report import row_hashes
 from ._sklearn_space import SearchSpace
 
-_DATA = "data"  # user attribute of the study
+_DATA, _SETUP = "data", "setup"  # user attributes of the study
+_IDLE = ("n_jobs", "verbose", "memory")  # parameters of estimators that change no score
 
 
 def fingerprint(X: Any, y: Any, splits: Sequence[tuple[Any, Any]]) -> str:
@@ -25,21 +28,46 @@ def fingerprint(X: Any, y: Any, splits: Sequence[tuple[Any, Any]]) -> str:
     return digest.hexdigest()
 
 
-def check_data(study: Study, data: str) -> None:
-    """Note what data a new study is of, or see that an old one is of the same.
+def setup_hash(*parts: Any) -> str:
+    """Return a hash of what else the scores of a search depend on, the same in every process.
+
+    Functions count by their qualified names, and objects by what they print.
+
+    Args:
+        *parts: Estimators, scorers, options, arguments of ``fit``.
+    """
+    return hashlib.blake2b(_text(parts).encode(), digest_size=12).hexdigest()
+
+
+def check_same(study: Study, data: str, setup: str) -> None:
+    """Note what data and setup a new study is of, or see that an old one is of the same.
+
+    Args:
+        study: The study.
+        data: `fingerprint` of the data.
+        setup: `setup_hash` of all else.
 
     Raises:
         ValueError: If it is not.
     """
-    known = study.user_attrs.get(_DATA)
-    if known is None and not study.trials:
-        study.set_user_attr(_DATA, data)
-    elif known != data:
-        what = "was not made by a search" if known is None else "is of other data or other folds"
-        raise ValueError(
-            f"The study {study.study_name!r} {what}, so it cannot go on; choose another study_name. "
-            "(A cv that shuffles draws the same folds again only with a fixed random_state.)"
-        )
+    attrs = study.user_attrs
+    if not study.trials:
+        for name, value in ((_DATA, data), (_SETUP, setup)):
+            if name not in attrs:
+                study.set_user_attr(name, value)
+        attrs = study.user_attrs
+    if _DATA not in attrs or _SETUP not in attrs:
+        what = "was not made by a search"
+    elif attrs[_DATA] != data:
+        what = "is of other data or other folds"
+    elif attrs[_SETUP] != setup:
+        what = "is of another estimator, scoring, objective, return_train_score, eval_set or other fit parameters"
+    else:
+        return
+    raise ValueError(
+        f"The study {study.study_name!r} {what}, so it cannot go on; choose another study_name. "
+        "(A cv that shuffles draws the same folds again only with a fixed random_state.)"
+    )
 
 
 def resume(study: Study, space: SearchSpace) -> list[Candidate]:
@@ -82,3 +110,29 @@ def _candidate(
         pruned=trial.state is TrialState.PRUNED,
         stopped=stopped,
     )
+
+
+def _text(value: Any) -> str:
+    """Return a text of a value that is the same in every process, and for equal values."""
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        params = value.get_params(deep=False)
+        return _name(type(value)) + _text({k: v for k, v in params.items() if k not in _IDLE})
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(sorted(f"{_text(k)}: {_text(v)}" for k, v in value.items())) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    if isinstance(value, Set):
+        return "{" + ", ".join(sorted(map(_text, value))) + "}"
+    if isinstance(value, partial):
+        return _text([value.func, value.args, value.keywords])
+    if hasattr(value, "__qualname__"):
+        return _name(value)
+    if isinstance(value, np.generic):
+        return repr(value.item())
+    if len(getattr(value, "shape", ())):
+        return f"{value.shape} {row_hashes(value, None).tobytes().hex()}"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+def _name(value: Any) -> str:
+    return f"{getattr(value, '__module__', None)}.{value.__qualname__}"

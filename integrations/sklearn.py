@@ -30,7 +30,7 @@ from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Race
 from ._sklearn_report import Report, edges, fingerprints, share_known, standard_error
-from ._sklearn_resume import check_data, fingerprint, resume
+from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
 from ._sklearn_space import Distinct, SearchSpace, Turns
 from ._sklearn_table import complete_rows, results, simplest
 
@@ -96,7 +96,7 @@ class BayesSearchCV(BaseSearchCV):
             the first.
         storage: Where the search is kept as it goes, as in `create_study`: a file (``"search.db"``), a URL. The same
             search on the same data goes on where an earlier one was interrupted. One process at a time.
-        study_name: Its name there; None: one made of the estimator, the space and the data.
+        study_name: Its name there; None: one made of the estimator, the scoring, the space and the data.
         eval_set: What XGBoost, LightGBM and CatBoost watch where they stop early (``early_stopping_rounds`` and the
             like) and ``fit`` gives them no rows to watch: ``"split"``, a part of the training fold, or ``"test"``, the
             test fold itself; its scores are then better than on unseen rows. The last fit runs as many rounds as
@@ -343,11 +343,13 @@ class BayesSearchCV(BaseSearchCV):
         watched = Watched(self.eval_set, self.validation_fraction)
         workers = joblib.effective_n_jobs(self.n_jobs)
         size = -(-workers // len(splits)) if self.batch_size == "auto" else int(self.batch_size)
-        data = "" if self.storage is None else fingerprint(fold["X"], fold["y"], splits)
-        self.study_ = self._study(space, data)
+        data = setup = ""
+        if self.storage is not None:
+            data, setup = fingerprint(fold["X"], fold["y"], splits), self._setup(estimator, fold)
+        self.study_ = self._study(space, data, setup)
         earlier = None
         if self.storage is not None:
-            check_data(self.study_, data)
+            check_same(self.study_, data, setup)
             earlier = resume(self.study_, space)
         n_fits = n_iter * len(splits)
         if self.verbose > 0:
@@ -412,13 +414,19 @@ class BayesSearchCV(BaseSearchCV):
         )
         return count
 
-    def _study(self, space: SearchSpace, data: str) -> Study:
+    def _setup(self, estimator: Any, fold: Mapping[str, Any]) -> str:
+        """Return a hash of what the scores of a fold depend on besides data and parameters."""
+        options = (self.scoring, self._objective_name(), self.return_train_score)
+        watched = (self.eval_set, self.validation_fraction)
+        return setup_hash(estimator, options, watched, fold["fit_params"], fold["score_params"])
+
+    def _study(self, space: SearchSpace, data: str, setup: str) -> Study:
         seed = self.random_state
         if not isinstance(seed, numbers.Integral):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
         name = self.study_name
         if name is None and self.storage is not None:
-            name = f"{type(last_step(self.estimator)).__name__}-{space.space.id[:6]}-{data[:6]}"
+            name = f"{type(last_step(self.estimator)).__name__}-{space.space.id[:6]}-{data[:6]}-{setup[:6]}"
         study = create_study(
             "maximize",
             sampler=self._sampler(space),

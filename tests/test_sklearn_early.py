@@ -339,3 +339,42 @@ def test_a_name_is_made_of_the_search(tmp_path):
     assert one.startswith("SVC-")
     assert kept(tmp_path, n_iter=2, cv=4).fit(*CANCER).study_.study_name != one
     assert set(inloop.get_all_study_names(f"{tmp_path}/search.db")) > {one}
+    for options in ({"scoring": "roc_auc"}, {"return_train_score": False}):
+        assert kept(tmp_path, n_iter=2, **options).fit(*CANCER).study_.study_name != one
+
+
+def test_another_estimator_or_scoring_is_refused(tmp_path):
+    options = {"n_iter": 2, "storage": f"{tmp_path}/s.db", "study_name": "s"}
+    weights = np.ones(len(CANCER[0]))
+    two = ["accuracy", "roc_auc"]
+    search_of(SVC(), GAMMA, scoring=two, refit="accuracy", **options).fit(*CANCER)
+    same = search_of(SVC(verbose=False), GAMMA, scoring=tuple(two), refit="accuracy", **{**options, "n_iter": 3})
+    assert len(same.fit(*CANCER).study_.trials) == 3
+    for estimator, changed, fitted in [
+        (SVC(kernel="poly"), {}, {}),
+        (SVC(), {"scoring": "neg_log_loss", "refit": True}, {}),
+        (SVC(), {"refit": "roc_auc"}, {}),
+        (SVC(), {"return_train_score": True}, {}),
+        (SVC(), {}, {"sample_weight": weights}),
+    ]:
+        again = search_of(estimator, GAMMA, **{"scoring": two, "refit": "accuracy", **options, **changed})
+        with pytest.raises(ValueError, match="another estimator, scoring"):
+            again.fit(*CANCER, **fitted)
+
+
+def test_the_hash_of_a_setup_is_the_same_in_every_process():
+    script = """
+        import numpy as np
+        from inloop.integrations._sklearn_resume import setup_hash
+        from sklearn.metrics import f1_score, make_scorer
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import FunctionTransformer, StandardScaler
+        from sklearn.svm import SVC
+        svc = SVC(random_state=np.random.RandomState(0))
+        model = make_pipeline(StandardScaler(), FunctionTransformer(np.log1p), svc)
+        print(setup_hash(model, make_scorer(f1_score), {"a", "b", "c"}, np.arange(9), object()))
+    """
+    runs = [
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, timeout=120) for _ in "ab"
+    ]
+    assert runs[0].stdout == runs[1].stdout != b""
