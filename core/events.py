@@ -8,7 +8,7 @@ kind           trial  data
 ``study``      -1     header: name, direction, seed, schema, min_reader, attrs
 ``space``      -1     ``{"id": ..., "space": Space.to_json()}``
 ``enqueued``   -1     ``[space id or None, {name: stored value}, attrs]``
-``learned``    -1     ``[study, trial number there, space id, {name: stored value}, value]``; an earlier study's trial
+``learned``    -1     ``[[uid, name], number there, space id, {name: stored value}, value]``; an earlier study's trial
 ``created``    -1     ``[time, takes an enqueued one, lease]``; the n-th in the log *is* trial n
 ``taken``      n      lease in seconds, 0: none; from now on the writer runs trial n
 ``beat``       -1     None; the writer is alive

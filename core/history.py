@@ -110,12 +110,14 @@ class History:
         best: The complete trial with the best value, the first of equals; None before any.
         longest: Largest step that a complete trial reported, -1 before any.
         fullest: Most reports of a complete trial, over all of its streams.
-        earlier: Trials of earlier studies, name and number there -> (space id, stored parameters, loss).
+        uid: Unique id of the study, that of its first event; a name may be given twice, in two storages.
+        earlier: Trials of earlier studies, uid of the study and number there -> (space id, stored parameters, loss).
         unknown: Count of events by kind that this version does not know.
     """
 
     def __init__(self) -> None:
         self.header: dict[str, Any] = {}
+        self.uid = ""
         self.sign = 1.0
         self.seed = 0
         self.trials: list[FrozenTrial] = []
@@ -234,6 +236,7 @@ class History:
                 f"reads up to schema {SCHEMA}. Upgrade inloop."
             )
         self.header = e.data
+        self.uid = e.uid
         self.sign = -1.0 if e.data["direction"] == "maximize" else 1.0
         self.seed = e.data["seed"]
 
@@ -262,8 +265,8 @@ class History:
         self.queue.append((params, attrs, 0))
 
     def _learned(self, e: Event) -> None:
-        study, number, space_id, stored, value = e.data
-        self.earlier.setdefault((study, number), (space_id, stored, self.sign * value))
+        (uid, _), number, space_id, stored, value = e.data
+        self.earlier.setdefault((uid, number), (space_id, stored, self.sign * value))
 
     def _created(self, e: Event) -> None:
         number = len(self.trials)

@@ -378,18 +378,19 @@ class Study:
             raise ValueError(
                 f"learn_from: {other.study_name!r} has the direction {other.direction!r}, this one {self.direction!r}."
             )
-        if other is self or (other.study_name == self.study_name and other._log.storage is self._log.storage):
+        uid = other._history.uid
+        if uid == self._history.uid:  # another storage object may have led to the same log
             raise ValueError(f"learn_from: {other.study_name!r} is this study.")
         with other._log.lock:
             space, lessons = earlier.lessons(other)
         if space is None:
             return 0
-        name = other.study_name
+        source = (uid, other.study_name)
         with self._log.lock:
             self._log.sync()
             self._declare(space)
-            new = [x for x in lessons if (name, x[0]) not in self._history.earlier]
-            self._log.write(*(("learned", -1, (name, n, space.id, stored, v)) for n, stored, v in new))
+            new = [x for x in lessons if (uid, x[0]) not in self._history.earlier]
+            self._log.write(*(("learned", -1, (source, n, space.id, stored, v)) for n, stored, v in new))
         return len(new)
 
     def __repr__(self) -> str:

@@ -9,6 +9,8 @@ import pytest
 from inloop import Float, Int, MemoryStorage, Space
 from inloop.events import Event
 from inloop.history import History
+from inloop.samplers.earlier import earlier
+from inloop.samplers.moves import resting
 
 SPACE = Space({"x": Float(-5, 5), "y": Float(-5, 5), "k": Int(1, 1000, log=True), "c": ["a", "b", "c"]})
 learners = pytest.mark.parametrize("sampler", ["auto", "gp", "tpe"])
@@ -177,6 +179,23 @@ def test_many_trials_are_thinned():
     values = sorted(v for _, _, v in study.history.earlier.values())
     assert values[:100] == [float(i) for i in range(100)]
     assert values[-1] > 900
+
+
+@learners
+def test_studies_of_one_name_in_two_storages_are_two(sampler, tmp_path):
+    study = a_study(sampler=sampler)
+    for i in range(2):
+        teacher = searched(n=8, seed=i, sampler="random", study_name="tune", storage=f"{tmp_path}/{i}.db")
+        assert [study.learn_from(teacher), study.learn_from(teacher)] == [8, 0]
+    assert len(study.history.earlier) == 16
+    assert len(earlier(SPACE, study.history, resting(SPACE)).sources) == 2
+
+
+def test_a_study_is_known_again_through_another_storage_of_its_file(tmp_path):
+    study = searched(n=3, sampler="random", study_name="s", storage=f"{tmp_path}/s.db")
+    with pytest.raises(ValueError, match="'s' is this study"):
+        study.learn_from(inloop.load_study("s", f"{tmp_path}/../{tmp_path.name}/s.db"))
+    assert not study.history.earlier
 
 
 def test_what_is_wrong_is_named():

@@ -112,11 +112,11 @@ class Earlier:
     def __init__(self, space: Space, history: History, rest: Array) -> None:
         self.count = len(history.earlier)
         taken: dict[str, list[tuple[list[float], float]]] = {}
-        for (name, _), (space_id, stored, loss) in history.earlier.items():
+        for (uid, _), (space_id, stored, loss) in history.earlier.items():
             theirs = history.spaces[space_id]
             params = {n: theirs[n].unpack(v) for n, v in stored.items() if n in theirs and n in space}
             if params and all(space[n].contains(v) for n, v in params.items()) and math.isfinite(loss):
-                taken.setdefault(name, []).append((space.encode(params), loss))
+                taken.setdefault(uid, []).append((space.encode(params), loss))
         self.sources = [_source(rows, space, rest) for rows in taken.values()]
 
     def agreeing(self, units: Array, ranks: Array) -> list[Source]:
