@@ -7,7 +7,7 @@ import inloop
 import numpy as np
 import pytest
 from inloop import Float, Int, MemoryStorage, Space
-from inloop.events import Event
+from inloop.events import Event, from_json, to_json
 from inloop.history import History
 from inloop.samplers.earlier import earlier
 from inloop.samplers.moves import resting
@@ -150,6 +150,30 @@ def test_the_proposal_is_a_function_of_the_log(sampler, tmp_path):
     assert params[0] == params[1] == params[2]
     again = pickle.loads(pickle.dumps(study))
     assert again.history.earlier == study.history.earlier
+
+
+@learners
+def test_choices_that_json_cannot_hold_are_learned_by_every_process_alike(sampler):
+    twins = [lambda: 1, lambda: 2]  # of one label
+    choices = [None, (1, 2), {"a": 1}, np.arange(3), *twins]
+    ours = Space({"x": Float(-5, 5), "c": [*twins, {"a": 1}, (1, 2)]})
+    theirs = Space({"x": Float(-6, 6), "c": choices})
+    teacher = a_study(theirs)
+    for i, c in enumerate(choices * 2):
+        teacher.add_trial({"x": 0.3 * i, "c": c}, float(i))
+    storage = MemoryStorage()
+    study = a_study(ours, sampler, storage=storage, study_name="s")
+    study.learn_from(teacher)
+    study.optimize(lambda t: t.params["x"] ** 2, n_trials=4)
+    fresh = History()
+    fresh.spaces[ours.id] = ours
+    fresh.apply(from_json(to_json(e)) for e in storage.read("s", 0))
+    assert fresh.spaces[theirs.id].has_labels
+    taken = [earlier(ours, h, resting(ours)).sources[0].units.tolist() for h in (study.history, fresh)]
+    assert taken[0] == taken[1]
+    assert [ours.decode(u)["c"] for u in taken[0]] == [(1, 2), {"a": 1}, *twins] * 2
+    params = [study.sampler.ask(ours, h, 4, np.random.default_rng(1)) for h in (study.history, fresh)]
+    assert params[0] == params[1]
 
 
 def test_it_is_kept_in_the_file_and_older_readers_pass_over_it(tmp_path):

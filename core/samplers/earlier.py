@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..distributions import Categorical, Distribution, Label
 from ..history import History
 from ..space import Array, Space
 from . import warp
@@ -112,16 +115,48 @@ class Earlier:
     def __init__(self, space: Space, history: History, rest: Array) -> None:
         self.count = len(history.earlier)
         taken: dict[str, list[tuple[list[float], float]]] = {}
+        mine, theirs = _as_logged(space), dict[str, dict[str, Distribution]]()
         for (uid, _), (space_id, stored, loss) in history.earlier.items():
-            theirs = history.spaces[space_id]
-            params = {n: theirs[n].unpack(v) for n, v in stored.items() if n in theirs and n in space}
-            if params and all(space[n].contains(v) for n, v in params.items()) and math.isfinite(loss):
-                taken.setdefault(uid, []).append((space.encode(params), loss))
+            if space_id not in theirs:
+                theirs[space_id] = _as_logged(history.spaces[space_id])
+            units = _units(stored, theirs[space_id], mine)
+            if units is not None and math.isfinite(loss):
+                taken.setdefault(uid, []).append((units, loss))
         self.sources = [_source(rows, space, rest) for rows in taken.values()]
 
     def agreeing(self, units: Array, ranks: Array) -> list[Source]:
         """Return the sources that agree with this study's trials, see `Source.agrees`."""
         return [s for s in self.sources if s.agrees(units, ranks)]
+
+
+def _as_logged(space: Space) -> dict[str, Distribution]:
+    """Return a space's parameters, with choices in the form that every process reads from the log."""
+    return {n: _labelled(d) if isinstance(d, Categorical) else d for n, d in space.items()}
+
+
+def _labelled(dist: Categorical) -> Categorical:
+    """Return the choices as read from the log; those of one label are numbered, for only their order tells them."""
+    choices = [Label(c["label"]) if isinstance(c, dict) else c for c in dist.to_json()["choices"]]
+    many = Counter(c.text for c in choices if isinstance(c, Label))
+    seen: Counter[str] = Counter()
+    for i, c in enumerate(choices):
+        if isinstance(c, Label) and many[c.text] > 1:
+            seen[c.text] += 1
+            choices[i] = Label(f"{c.text} {seen[c.text]} of {many[c.text]}")
+    return Categorical(choices)
+
+
+def _units(
+    stored: Mapping[str, Any], theirs: Mapping[str, Distribution], mine: Mapping[str, Distribution]
+) -> list[float] | None:
+    """Return the place ``(d,)`` of an earlier trial in a space, NaN where it took no such parameter.
+
+    None if it took none of them, or one of them outside its range. Both spaces are as `_as_logged` returns them.
+    """
+    params = {n: theirs[n].unpack(v) for n, v in stored.items() if n in theirs and n in mine}
+    if not params or not all(mine[n].contains(v) for n, v in params.items()):
+        return None
+    return [d.to_unit(params[n]) if n in params else math.nan for n, d in mine.items()]
 
 
 def _source(rows: list[tuple[list[float], float]], space: Space, rest: Array) -> Source:
