@@ -29,7 +29,7 @@ from ._sklearn_early import Watched, fix_rounds
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Race
-from ._sklearn_report import Report, edges, fingerprints, share_known, standard_error
+from ._sklearn_report import Hashes, Report, edges, fingerprints, share_known, standard_error
 from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
 from ._sklearn_space import Distinct, SearchSpace, Turns
 from ._sklearn_table import complete_rows, results, simplest
@@ -270,7 +270,7 @@ class BayesSearchCV(BaseSearchCV):
                 self._refit(X, y, routed.estimator.fit)
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         self.n_pruned_ = int((table["status"] == "pruned").sum())
-        self._rows = fingerprints(X, y)
+        self._rows = _remembered(X, y)
         self.cv_results_ = table
         hooks.end()
         return self
@@ -292,7 +292,7 @@ class BayesSearchCV(BaseSearchCV):
         check_is_fitted(self)
         if not self.refit or callable(self.refit):
             raise ValueError("report needs a search with refit=True or the name of a metric.")
-        known = share_known(X, y, self._rows)
+        known = 0.0 if self._rows is None else share_known(X, y, self._rows)
         if known > 0.5:
             raise ValueError(f"{known:.0%} of these rows were given to fit; report on rows that were held out.")
         metric = self.refit if self.multimetric_ else "score"
@@ -527,6 +527,14 @@ class BayesSearchCV(BaseSearchCV):
         self.refit_time_ = time.time() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+
+def _remembered(X: Any, y: Any) -> Hashes | None:
+    """Return `fingerprints`; None where the data are no rows of numbers or texts, such as ragged lists."""
+    try:
+        return fingerprints(X, y)
+    except Exception:  # data of any kind: they are no reason to lose a search
+        return None
 
 
 def _objective(scores: Any, name: str | None) -> float:

@@ -11,6 +11,8 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 
 mpl.use("Agg")
@@ -62,6 +64,18 @@ def test_rows_that_were_trained_on_are_refused(kind):
     search.report(as_kind(X_TEST), Y_TEST)
     with pytest.raises(ValueError, match="100% of these rows were given to fit"):
         search.report(as_kind(X_TRAIN[:50]), Y_TRAIN[:50])
+
+
+def lengths(rows):
+    return np.array([[len(row), sum(row)] for row in rows])
+
+
+def test_data_that_are_no_rows_of_numbers_lose_no_search():
+    ragged = [[i] * (1 + i % 3) for i in range(60)]
+    y = [len(row) > 1 for row in ragged]
+    model = make_pipeline(FunctionTransformer(lengths), SVC())
+    search = search_of(model, {"svc__C": [0.1, 1.0]}, n_iter=2, cv=3).fit(ragged, y)
+    assert search.report(ragged[:30], y[:30]).cv_score == search.best_score_
 
 
 def test_the_same_row_has_the_same_hash_in_any_container():
