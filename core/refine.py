@@ -79,9 +79,12 @@ def _narrowed(dist: Distribution, good: list[Any], tried: list[Any], margin: flo
         low, high = units.min() - half - margin, units.max() + half + margin
         # a level that a bound cuts stays
         first, last = dist.from_unit(max(low + 1e-9, 0.0)), dist.from_unit(min(high - 1e-9, 1.0))
+        # where levels lie closer than that, the good ones stay all the same
         if isinstance(dist, Int):
-            return Int(int(first), int(last), dist.log, dist.step)
-        return Float(float(first), float(last), step=dist.step)
+            taken = [int(v) for v in good]
+            return Int(min(int(first), *taken), max(int(last), *taken), dist.log, dist.step)
+        on_grid = [float(dist.from_unit(u)) for u in units.tolist()]
+        return Float(min(float(first), *on_grid), max(float(last), *on_grid), step=dist.step)
     low, high = units.min() - margin, units.max() + margin
     first = dist.low if low <= 0 else min(float(dist.from_unit(low)), *good)  # not even rounding leaves a good one out
     last = dist.high if high >= 1 else max(float(dist.from_unit(high)), *good)

@@ -81,6 +81,26 @@ def test_margins_are_parts_of_the_old_range():
     assert (narrow["k"].low, narrow["k"].high) == (40, 69)
 
 
+@pytest.mark.parametrize(
+    ("dist", "values"),
+    [
+        (Int(0, 2**32 - 1), range(1000, 1010)),
+        (Int(0, 2**53), range(2**53 - 9, 2**53 + 1)),
+        (Int(5, 2**40 + 5, step=2), range(1005, 1025, 2)),
+        (Int(1, 2**40, log=True), range(2**39, 2**39 + 10)),
+        (Float(0, 2**32, step=0.5), [1000 + 0.5 * i for i in range(10)]),
+    ],
+    ids=str,
+)
+def test_the_best_stay_however_close_the_levels_lie(dist, values):
+    study = inloop.create_study(space={"k": dist}, seed=0)
+    for i, value in enumerate(values):
+        study.add_trial({"k": value}, float(i))
+    narrow = inloop.refine(study, quantile=1.0, margin=0.0)["k"]
+    assert all(narrow.contains(v) for v in values)
+    assert (narrow.low, narrow.high) == pytest.approx((values[0], values[-1]), abs=1e-8 * (dist.high - dist.low))
+
+
 def test_the_direction_is_respected():
     space = {"x": Float(0, 100)}
     low = inloop.refine(searched(space, lambda t: t.params["x"]), margin=0.0)
