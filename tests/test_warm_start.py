@@ -206,6 +206,19 @@ def test_many_trials_are_thinned():
 
 
 @learners
+@pytest.mark.parametrize("ours", [1.0, 1e300])
+def test_huge_values_are_bounded_as_a_study_s_own_are(sampler, ours):
+    teacher = a_study(sampler="random")
+    for i in range(12):
+        teacher.tell(teacher.ask(), (i - 3) * 1e307)
+    study = a_study(sampler=sampler)
+    assert study.learn_from(teacher) == 12
+    study.optimize(lambda t: ours * bowl(t.params), n_trials=8)
+    (source,) = earlier(SPACE, study.history, resting(SPACE)).sources
+    assert (source.losses.min(), source.losses.max()) == (-1e100, 1e100)
+
+
+@learners
 def test_studies_of_one_name_in_two_storages_are_two(sampler, tmp_path):
     study = a_study(sampler=sampler)
     for i in range(2):

@@ -26,6 +26,7 @@ _ROWS = 100  # of them, rows that a model sees
 _JUDGED = 5  # trials from which on a source is judged
 _SHRINK = 2.0  # typical trials that speak for an unchanged scale
 _SCALES = (0.05, 20.0)
+_HUGE = 1e100  # farther losses count as that, as a study's own do
 
 
 def lessons(study: Study) -> tuple[Space | None, list[tuple[int, dict[str, Any], float]]]:
@@ -162,7 +163,7 @@ def _units(
 def _source(rows: list[tuple[list[float], float]], space: Space, rest: Array) -> Source:
     losses = np.array([loss for _, loss in rows])
     order = np.argsort(losses, kind="stable")[_spread(len(rows), _ROWS, _ROWS // 2)]
-    units, losses = np.array([u for u, _ in rows])[order], losses[order]
+    units, losses = np.array([u for u, _ in rows])[order], np.clip(losses[order], -_HUGE, _HUGE)
     inputs, ones = Inputs.of(space.columns), np.ones(len(losses))
     if len(losses) < 2 or not len(inputs) or not warp.deviation(losses, ones) > 0:
         return Source(units, losses, None)
