@@ -22,7 +22,11 @@ _ASKS = {
 }
 _CLASSES = {"xgboost": "XGBModel", "lightgbm": "LGBMModel", "catboost": "CatBoost"}
 _CALLBACKS = {"xgboost": ("callback", "EarlyStopping"), "lightgbm": ("callback", "_EarlyStoppingCallback")}
-_ROUNDS = ("n_estimators", "num_boost_round", "num_trees", "num_iterations", "iterations")
+_ROUNDS = (
+    "n_estimators", "iterations", "num_iterations", "num_iteration", "n_iter", "num_tree", "num_trees", "num_round",
+    "num_rounds", "nrounds", "num_boost_round", "max_iter",
+)  # fmt: skip
+_FEATURES = ("cat_features", "text_features", "embedding_features")  # of CatBoost, in ``fit`` or as parameters
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,12 @@ class Watched:
             test: X and y of the test fold.
         """
         if self.rows == "test":
-            return args, {**kwargs, **_as_arguments(booster, *test, None)}
+            return args, {**kwargs, **_as_arguments(booster, kwargs, *test, None)}
         X, y = args[:2]
         train, valid = _split(booster, y, self.fraction)
         kept = _check_method_params(X, params=dict(kwargs), indices=train)
         weight = _check_method_params(X, params=dict(kwargs), indices=valid).get("sample_weight")
-        rows = _as_arguments(booster, _safe_indexing(X, valid), _safe_indexing(y, valid), weight)
+        rows = _as_arguments(booster, kwargs, _safe_indexing(X, valid), _safe_indexing(y, valid), weight)
         return (_safe_indexing(X, train), _safe_indexing(y, train)), {**kept, **rows}
 
 
@@ -101,14 +105,21 @@ def fix_rounds(booster: Any, rounds: int) -> None:
     assert kind is not None
     params = booster.get_params()
     off: dict[str, Any] = {name: None for name in _ASKS[kind] if params.get(name) is not None}
+    # what was given, an alias of LightGBM included: of two names it goes by the alias
+    given: dict[str, Any] = {name: rounds for name in _ROUNDS if params.get(name) is not None}
+    given = given or {"n_estimators": rounds}
     if kind == "xgboost" and params.get("callbacks"):
         off["callbacks"] = [c for c in params["callbacks"] if not _is_early(c, kind)] or None
-    name = next((n for n in _ROUNDS if params.get(n) is not None), "n_estimators")
-    booster.set_params(**off, **{name: rounds})
+    if kind == "catboost":  # takes no None for these
+        asks = (*_ASKS[kind], "use_best_model")
+        booster.__init__(**{name: value for name, value in params.items() if name not in asks})
+        off = {}
+    booster.set_params(**off, **given)
 
     def fit(*args: Any, **kwargs: Any) -> Any:
         del booster.fit
-        kwargs.pop("early_stopping_rounds", None)
+        for name in ("early_stopping_rounds", "use_best_model"):
+            kwargs.pop(name, None)
         if kwargs.get("callbacks"):
             kwargs["callbacks"] = [c for c in kwargs["callbacks"] if not _is_early(c, kind)]
         return booster.fit(*args, **kwargs)
@@ -138,13 +149,14 @@ def _split(booster: Any, y: Any, fraction: float) -> tuple[Any, Any]:
         return tuple(train_test_split(rows, test_size=fraction, random_state=0))
 
 
-def _as_arguments(booster: Any, X: Any, y: Any, weight: Any) -> dict[str, Any]:
+def _as_arguments(booster: Any, kwargs: Mapping[str, Any], X: Any, y: Any, weight: Any) -> dict[str, Any]:
     kind = kind_of(booster)
     if kind == "catboost":
         if weight is None:
             return {"eval_set": (X, y)}
-        pool = sys.modules["catboost"].Pool
-        return {"eval_set": pool(X, y, weight=weight, cat_features=booster.get_params().get("cat_features"))}
+        params = {**booster.get_params(), **{k: v for k, v in kwargs.items() if v is not None}}
+        features = {name: params.get(name) for name in _FEATURES}
+        return {"eval_set": sys.modules["catboost"].Pool(X, y, weight=weight, **features)}
     if kind == "xgboost":
         weights = {} if weight is None else {"sample_weight_eval_set": [weight]}
         return {"eval_set": [(X, y)], "verbose": False, **weights}

@@ -66,6 +66,10 @@ BOOSTERS = {
     "lightgbm alias": lambda: (lightgbm(n_iter_no_change=5), {}),
     "lightgbm callback": lambda: (lightgbm(), lightgbm_callback()),
     "catboost": lambda: (catboost(early_stopping_rounds=5), {}),
+    "lightgbm rounds": lambda: (lightgbm(num_iterations=120, early_stopping_round=5), {}),
+    "catboost detector": lambda: (catboost(od_type="Iter", od_wait=5), {}),
+    "catboost p-value": lambda: (catboost(od_type="IncToDec", od_pval=0.05, use_best_model=True), {}),
+    "catboost best": lambda: (catboost(early_stopping_rounds=5), {"use_best_model": True}),
     "catboost fit": lambda: (catboost(), {"early_stopping_rounds": 5}),
 }
 
@@ -129,6 +133,14 @@ def test_rows_of_the_user_are_left_alone():
     search = search_of(xgboost(early_stopping_rounds=5), RATE).fit(X, y, eval_set=[(X[:50], y[:50])], verbose=False)
     assert not hasattr(search, "refit_n_iterations_")
     assert not hasattr(search_of(xgboost(), RATE).fit(X, y), "refit_n_iterations_")
+
+
+def test_columns_of_texts_reach_the_rows_that_catboost_watches():
+    X, y = CANCER
+    texts = np.column_stack([X[:, :3].round().astype(int).astype(str), X[:, 3:5]]).astype(object)
+    search = search_of(catboost(early_stopping_rounds=5), RATE, n_iter=1)
+    search.fit(texts, y, cat_features=[0, 1, 2], sample_weight=np.ones(len(y)))
+    assert search.refit_n_iterations_ == rounds_of(search.best_estimator_)
 
 
 def test_a_class_of_one_row_does_not_stop_it():
