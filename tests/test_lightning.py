@@ -390,6 +390,9 @@ SCRIPT = """
     X = torch.rand(80, 4, generator=torch.Generator().manual_seed(0))
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, X.sum(1, keepdim=True)), batch_size=20)
 
+    def say(*words):  # in one write: what several processes print in pieces gets mixed
+        os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
     class Net(pl.LightningModule):
         def __init__(self, width):
             super().__init__()
@@ -405,7 +408,7 @@ SCRIPT = """
                 self.log("of_one_rank", loss, rank_zero_only=True)
 
         def on_train_end(self):
-            print("ended", self.global_rank, self.net[0].out_features, self.current_epoch, flush=True)
+            say("ended", self.global_rank, self.net[0].out_features, self.current_epoch)
 
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -431,7 +434,7 @@ SCRIPT = """
         study.enqueue_trial({"width": 7})
         study.optimize(objective, n_trials=n_trials)
         rank = os.environ.get("LOCAL_RANK", "0")
-        print("study", rank, [(t.number, t.state.name, t.params["width"], t.reports) for t in study.trials], flush=True)
+        say("study", rank, [(t.number, t.state.name, t.params["width"], t.reports) for t in study.trials])
 """
 
 
