@@ -349,13 +349,14 @@ class Study:
         They are not trials of this study, and never its best one: they count only in the models of `GPSampler`,
         `TPESampler` and `AutoSampler`, shifted and scaled to this study's values as its own trials come in. The spaces
         need but overlap: parameters that only one of them has are no obstacle, and trials outside this study's ranges
-        are passed over. Of many trials the best and some of the rest are taken.
+        are passed over (at once where its space is declared, else as its ranges show). Of many trials the best and
+        some of the rest are taken.
 
         Args:
             other: A study of the same direction. What it learns later is not followed; call again for that.
 
         Returns:
-            How many trials were taken over.
+            How many trials were taken over now.
 
         Raises:
             ValueError: If the directions differ, or ``other`` is this study.
@@ -382,7 +383,7 @@ class Study:
         if uid == self._history.uid:  # another storage object may have led to the same log
             raise ValueError(f"learn_from: {other.study_name!r} is this study.")
         with other._log.lock:
-            space, lessons = earlier.lessons(other)
+            space, lessons = earlier.lessons(other, self.space)
         if space is None:
             return 0
         source = (uid, other.study_name)

@@ -29,10 +29,14 @@ _SCALES = (0.05, 20.0)
 _HUGE = 1e100  # farther losses count as that, as a study's own do
 
 
-def lessons(study: Study) -> tuple[Space | None, list[tuple[int, dict[str, Any], float]]]:
+def lessons(study: Study, into: Space | None = None) -> tuple[Space | None, list[tuple[int, dict[str, Any], float]]]:
     """Return a study's space, and number, stored parameters and value of what is to be learned from it.
 
     Pruned trials count as what their curves foretell, see `curves`.
+
+    Args:
+        study: The earlier study.
+        into: The space that learns: trials that have no place in it are left out. None: it is not known yet.
     """
     history = study.history
     space = study.space or study.sampler.space or history.union.space
@@ -43,10 +47,11 @@ def lessons(study: Study) -> tuple[Space | None, list[tuple[int, dict[str, Any],
         return None, []
     order = np.argsort(losses, kind="stable")[_spread(len(told), _TAKEN, _TAKEN // 2)]
     out = []
+    theirs, mine = _as_logged(space), None if into is None else _as_logged(into)
     for number, loss in zip(told[order], losses[order], strict=True):
         params = history.trials[number].params
         stored = {n: space[n].pack(v) for n, v in params.items() if n in space and space[n].contains(v)}
-        if stored:
+        if stored and (mine is None or _units(stored, theirs, mine) is not None):
             out.append((int(number), stored, float(history.sign * loss)))
     return space, out
 

@@ -140,7 +140,7 @@ class GPSampler(Sampler):
         seen, unseen = memory.running(number)
         pending = memory.units(unseen)
         tried = (memory.tried, set(keys(memory.units(np.concatenate([seen, unseen])))))
-        if not memory.inputs or not self._is_taught(memory):
+        if not self._is_taught(memory):
             point = settle(space, space.drawn(memory.design(number, rng)[None]))
             return space.decode(_unseen(space, point, tried, rng))
         model = self.models[number % len(self.models)]
@@ -156,13 +156,22 @@ class GPSampler(Sampler):
         None while no model is used: before ``startup`` told trials, without a finite loss or a parameter to model.
         """
         memory = _memory(self, space, history)
-        if not memory.inputs or not self._is_taught(memory):
+        if not self._is_taught(memory):
             return None
         with one_thread():
             return self._belief(memory, PLAIN, np.empty(0, np.int64))
 
+    def models_now(self, space: Space, history: History) -> bool:
+        """Return whether the next proposal comes from a model."""
+        return self._is_taught(_memory(self, space, history))
+
     def _is_taught(self, memory: _Memory) -> bool:
-        """Return whether there are enough trials, of this study or earlier ones, and one of a finite loss."""
+        """Return whether there is a parameter to model, and enough trials to do so, one of a finite loss.
+
+        Trials of earlier studies count as well.
+        """
+        if not memory.inputs:
+            return False
         told = len(memory.history.told)
         taught = sum(len(s.losses) for s in memory.sources(_checkpoint(told)))
         finite = told > 0 and math.isfinite(memory.history.ranking.kth(0))

@@ -72,11 +72,7 @@ class TPESampler(Sampler):
 
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         model = layout(space)
-        units, good = self._ranked(history, space, model) if model else (np.empty((0, 0)), 0)
-        taught = earlier(space, history, resting(space)) if model else None
-        if taught is not None:
-            own = np.where(np.isnan(units), resting(space), units)
-            units, good = self._joined(units, good, taught.agreeing(own, np.arange(float(len(units)))))
+        units, good = self._learned(history, space, model) if model else (np.empty((0, 0)), 0)
         if len(units) < self.n_startup_trials:
             start = latin(history.seed, number, self.n_startup_trials, len(space))[None]
             points = settle(space, space.drawn(start))
@@ -88,6 +84,20 @@ class TPESampler(Sampler):
         if tried(space, history).never:
             return space.decode(points[score.argmax()])
         return space.decode(_new(space, history, number, rng, points[np.argsort(-score, kind="stable")]))
+
+    def models_now(self, space: Space, history: History) -> bool:
+        """Return whether the next proposal comes from a model."""
+        model = layout(space)
+        return bool(model) and len(self._learned(history, space, model)[0]) >= self.n_startup_trials
+
+    def _learned(self, history: History, space: Space, model: Layout) -> tuple[Array, int]:
+        """Return the points of told trials and of earlier studies, good ones first, and how many are good."""
+        units, good = self._ranked(history, space, model)
+        taught = earlier(space, history, resting(space))
+        if taught is None:
+            return units, good
+        own = np.where(np.isnan(units), resting(space), units)
+        return self._joined(units, good, taught.agreeing(own, np.arange(float(len(units)))))
 
     def _ranked(self, history: History, space: Space, model: Layout) -> tuple[Array, int]:
         """Return the points of told trials ``(n, d)`` from best to worst, thinned, and how many are good."""
