@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from ._sklearn_race import Candidate, Out
 from ._sklearn_report import standard_error
+from ._sklearn_space import SearchSpace
+
+_LOOKED_AT = 256  # points of a space
 
 Table: TypeAlias = dict[str, Any]
 #: ``BaseSearchCV._format_results``: candidates' parameters, number of folds, results of the folds, further columns.
@@ -60,8 +63,8 @@ def simplest(table: Table, n_splits: int, complexity: str | Callable[[dict[str, 
     Args:
         table: With one metric.
         n_splits: Number of folds.
-        complexity: Name of a parameter of which less is simpler, or more with "-" before it; or a function of
-            the parameters.
+        complexity: Name of a parameter of which less is simpler, or more with "-" before it (None counts as more
+            than any number); or a function of the parameters.
 
     Raises:
         ValueError: If a candidate does not have the parameter.
@@ -76,13 +79,37 @@ def simplest(table: Table, n_splits: int, complexity: str | Callable[[dict[str, 
     return min(near, key=lambda i: (_complexity(table["params"][i], complexity), -means[i]))
 
 
+def check_complexity(space: SearchSpace, complexity: str | Callable[[dict[str, Any]], Any]) -> None:
+    """See, before any fit, that `simplest` can sort candidates of a space.
+
+    Raises:
+        ValueError: If a candidate may not have the parameter, or its values have no order.
+    """
+    few = space.space.size is not None and space.space.size <= _LOOKED_AT
+    rows = np.random.default_rng(0).random((_LOOKED_AT, len(space.space)))
+    points = space.points() if few else map(space.space.decode, rows)
+    values = [_complexity(space.params(point), complexity) for point in points]
+    try:
+        sorted(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"complexity={complexity!r}: its values have no order ({error}).") from None
+
+
 def _complexity(params: dict[str, Any], complexity: str | Callable[[dict[str, Any]], Any]) -> Any:
+    """Return what to sort by; None, as of a depth, is the largest value."""
     if not isinstance(complexity, str):
         return complexity(params)
     name = complexity.removeprefix("-")
     if name not in params:
         raise ValueError(f"complexity={complexity!r}: a candidate has no such parameter: {list(params)}.")
-    return -params[name] if complexity != name else params[name]
+    value, less = params[name], complexity == name
+    if value is None:
+        return (1 if less else -1), 0
+    if less:
+        return 0, value
+    if isinstance(value, str | tuple | list):
+        raise ValueError(f"complexity={complexity!r}: {value!r} is no number; give a function of the parameters.")
+    return 0, -value
 
 
 def _formed(candidates: Sequence[Candidate], n_splits: int, form: Format) -> Table:

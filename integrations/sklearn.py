@@ -32,7 +32,7 @@ from ._sklearn_race import Race
 from ._sklearn_report import Hashes, Report, edges, fingerprints, share_known, standard_error
 from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
 from ._sklearn_space import Distinct, SearchSpace, Turns
-from ._sklearn_table import complete_rows, results, simplest
+from ._sklearn_table import check_complexity, complete_rows, results, simplest
 
 __all__ = ["BayesSearchCV", "Report", "SearchDisplay"]
 
@@ -103,8 +103,8 @@ class BayesSearchCV(BaseSearchCV):
             were best in the folds, by the median, on all rows.
         validation_fraction: The part of the training fold for ``eval_set="split"``. Steps of a ``Pipeline`` before the
             booster are fitted on the whole training fold.
-        complexity: For ``refit="1se"``: the name of a parameter of which less is simpler (``"-C"``: more is), or a
-            function of the dict of parameters that returns something to sort by.
+        complexity: For ``refit="1se"``: the name of a parameter of which less is simpler (``"-C"``: more is; None is
+            more than any number), or a function of the dict of parameters that returns something to sort by.
         callbacks: A function of (search, trial), or a list of them, called after each candidate;
             ``search.study_`` is the study so far.
         search_spaces: scikit-optimize's name for ``param_distributions``; give one of the two.
@@ -232,7 +232,8 @@ class BayesSearchCV(BaseSearchCV):
         Raises:
             ValueError: If every fit failed.
         """
-        self.__dict__.pop("cv_results_", None)
+        for name in ("cv_results_", "best_estimator_"):
+            self.__dict__.pop(name, None)
         for name in ("stopping", "callbacks"):
             if not all(map(callable, _list(getattr(self, name)))):
                 raise TypeError(f"{name} must be a function or a list of functions, got {getattr(self, name)!r}.")
@@ -261,6 +262,7 @@ class BayesSearchCV(BaseSearchCV):
         if self.multimetric_ and callable(self.scoring):
             metric = self.refit
         self.n_splits_ = len(splits)
+        self.cv_results_ = table  # before anything of the user's own can fail
         self._keep_best(table, metric)
         if self.refit:
             # a parameter may itself be an estimator
@@ -271,7 +273,6 @@ class BayesSearchCV(BaseSearchCV):
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         self.n_pruned_ = int((table["status"] == "pruned").sum())
         self._rows = _remembered(X, y)
-        self.cv_results_ = table
         hooks.end()
         return self
 
@@ -339,6 +340,8 @@ class BayesSearchCV(BaseSearchCV):
     def _search(self, estimator: Any, splits: list[tuple[Any, Any]], fold: Mapping[str, Any], hooks: Hooks) -> Race:
         """Run the candidates' folds until there are no more."""
         space = SearchSpace(self._given_space())
+        if self.refit == "1se":
+            check_complexity(space, self.complexity)
         n_iter = self._n_candidates(space)
         watched = Watched(self.eval_set, self.validation_fraction)
         workers = joblib.effective_n_jobs(self.n_jobs)

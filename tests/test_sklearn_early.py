@@ -185,6 +185,35 @@ def test_less_and_more():
         search_of(TREE, DEPTH, refit="1se").fit(*CANCER)
     with pytest.raises(ValueError, match=r"complexity='C'.*max_depth"):
         search_of(TREE, DEPTH, refit="1se", complexity="C").fit(*CANCER)
+    for depths in ([None, 1, 2], [2, None, 1]):
+        for complexity, simplest in (("max_depth", 1), ("-max_depth", None)):
+            options = {"n_iter": 3, "refit": "1se", "complexity": complexity, "scoring": lambda *_: 1.0}
+            assert search_of(TREE, {"max_depth": depths}, **options).fit(*CANCER).best_params_["max_depth"] == simplest
+
+
+@pytest.mark.parametrize(
+    ("space", "complexity", "match"),
+    [
+        (DEPTH, "depth", "no such parameter"),
+        ({"max_features": ["sqrt", 0.5, 2]}, "max_features", "no order"),
+        ({"criterion": ["gini", "entropy"]}, "-criterion", "no number"),
+        ({"max_depth": [None, 2]}, lambda params: params["max_depth"], "no order"),
+        ([DEPTH, {"min_samples_leaf": (1, 9)}], "max_depth", "no such parameter"),
+    ],
+)
+def test_a_complexity_that_cannot_be_sorted_by_is_refused_before_any_fit(space, complexity, match):
+    def never(estimator, X, y):
+        raise AssertionError("was fitted")
+
+    with pytest.raises(ValueError, match=match):
+        search_of(TREE, space, refit="1se", complexity=complexity, scoring=never).fit(*CANCER)
+
+
+def test_the_table_outlives_a_refit_that_fails():
+    search = search_of(TREE, DEPTH, refit=lambda table: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        search.fit(*CANCER)
+    assert len(search.cv_results_["params"]) == 3
 
 
 # Several dicts with numbers of their own, and grids
