@@ -1,5 +1,6 @@
 """Laws of studies that learn from earlier ones."""
 
+import importlib
 import math
 import pickle
 
@@ -233,6 +234,23 @@ def test_trials_outside_the_ranges_are_neither_counted_nor_said_to_be_learned_fr
     for high, said in ((-1, "A design that fills"), (9, "TPE for" if sampler == "tpe" else "Gaussian process for")):
         assert choice.describe(Space({"x": Float(-3, high)}), loop.history).startswith(said)
     assert choice.describe(Space({"y": Float(0, 1)}), loop.history).startswith("A design that fills")
+
+
+def test_earlier_studies_are_modelled_in_one_thread(monkeypatch):
+    """Whoever asks for them: BLAS is set to one thread while the model is fitted."""
+    pools = pytest.importorskip("threadpoolctl")
+    module = importlib.import_module("inloop.samplers.earlier")
+    seen, fit = [], module.fit
+
+    def watched(*args):
+        seen.extend(p["num_threads"] for p in pools.threadpool_info() if p["user_api"] == "blas")
+        return fit(*args)
+
+    monkeypatch.setattr(module, "fit", watched)
+    with pools.threadpool_limits(2, "blas"):
+        warm(searched(n=12, sampler="random"), bowl, 1, sampler="tpe")
+    assert seen
+    assert set(seen) == {1}
 
 
 @learners

@@ -17,6 +17,7 @@ from ..space import Array, Space
 from . import warp
 from .curves import curves
 from .gaussian_process import Data, Inputs, Posterior, Prior, fit
+from .threads import one_thread
 
 if TYPE_CHECKING:
     from ..study import Study
@@ -132,7 +133,8 @@ class Earlier:
 
     def agreeing(self, units: Array, ranks: Array) -> list[Source]:
         """Return the sources that agree with this study's trials, see `Source.agrees`."""
-        return [s for s in self.sources if s.agrees(units, ranks)]
+        with one_thread():
+            return [s for s in self.sources if s.agrees(units, ranks)]
 
 
 def _as_logged(space: Space) -> dict[str, Distribution]:
@@ -202,5 +204,6 @@ def earlier(space: Space, history: History, rest: Array) -> Earlier | None:
     if space not in known or known[space].count != len(history.earlier):
         if len(known) >= 4:  # a union that grows leaves its old forms behind
             known.pop(next(iter(known)))
-        known[space] = Earlier(space, history, rest)
+        with one_thread():
+            known[space] = Earlier(space, history, rest)
     return known[space] if known[space].sources else None
