@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from inloop import Trial
@@ -13,7 +14,7 @@ class KerasPruningCallback(Hook, Callback):
     """Reports a metric after every epoch and stops training when the trial is pruned.
 
     For the ``fit`` of Keras 3, with any backend (``callbacks=[...]``). A step is an epoch, counted from
-    ``initial_epoch``. A pruned fit ends as early stopping would end it, by ``model.stop_training``.
+    ``initial_epoch``; those without the metric, as ``validation_freq`` leaves some, are passed over. A pruned fit ends as early stopping would end it, by ``model.stop_training``.
 
     Args:
         trial: Where the reports go.
@@ -23,7 +24,8 @@ class KerasPruningCallback(Hook, Callback):
 
     Raises:
         ValueError: When the first epoch is over, or before: if the metric is not logged, or its direction is unknown
-            or not the study's.
+            or not the study's. A metric of validation that is not logged is known after the first validation, or at
+            the end of a training without any.
     """
 
     _model: Any = None
@@ -48,13 +50,26 @@ class KerasPruningCallback(Hook, Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         fit, logs = self._current(), logs or {}
         if self.metric not in logs:
-            raise self._missing(f"no metric is named {self.metric!r}", {"logs": logs})
+            if fit.values is None and not self._may_come(logs):
+                raise self._not_logged(logs)
+            return
         fit.values = epoch, logs[self.metric]
         if self._see(logs[self.metric], epoch):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
-        fit = self._fit
-        if fit is not None and fit.values is not None and fit.reported < fit.values[0]:
-            self._see(fit.values[1], fit.values[0], last=True)
-        self._fit = None
+        fit, logs = self._fit, logs or {}
+        try:
+            if fit is not None and fit.values is None:
+                raise self._not_logged(logs)
+            if fit is not None and fit.reported < fit.values[0]:
+                self._see(fit.values[1], fit.values[0], last=True)
+        finally:
+            self._fit = None
+
+    def _may_come(self, logs: Mapping[str, Any]) -> bool:
+        """Return whether validation, of which nothing is logged yet, may bring the metric."""
+        return str(self.metric).startswith("val_") and not any(name.startswith("val_") for name in logs)
+
+    def _not_logged(self, logs: Mapping[str, Any]) -> ValueError:
+        return self._missing(f"no metric is named {self.metric!r}", {"logs": logs})

@@ -528,3 +528,29 @@ def test_keras_evaluation_outside_a_fit():
     model = way.fit(Run(hook, 2))
     model.evaluate(X, Y, callbacks=[hook], verbose=0)
     assert list(curve(trial)) == [0, 1]
+
+
+@pytest.mark.parametrize("report_every", [1, 4])
+def test_keras_validates_only_some_epochs(report_every):
+    way, trial = Keras(), ask()
+    keras = way.keras
+
+    def fit(hook, epochs=7, **given):
+        model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
+        model.compile("sgd", "binary_crossentropy")
+        data = {"validation_data": (X_VALID, Y_VALID), "validation_freq": 2, **given}
+        model.fit(X, Y, epochs=epochs, batch_size=100, callbacks=[hook], verbose=0, **data)
+
+    fit(way.hook(trial, report_every=report_every))
+    assert list(curve(trial)) == {1: [1, 3, 5], 4: [3, 5]}[report_every]
+    trial = ask(Stop(2))
+    fit(way.hook(trial))
+    assert list(curve(trial)) == [1, 3]
+    epochs = []
+    for monitor, data, n in (("val_auc", {}, 2), ("auc", {}, 1), ("val_loss", {"validation_data": None}, 7)):
+        count = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: epochs.append(epoch))
+        hook = keras.callbacks.CallbackList([count, way.hook(ask(), monitor, mode="min")])
+        with pytest.raises(ValueError, match=f"named '{monitor}'. What is evaluated: logs: loss"):
+            fit(hook, **data)
+        assert len(epochs) == n
+        epochs.clear()
