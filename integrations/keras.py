@@ -14,7 +14,8 @@ class KerasPruningCallback(Hook, Callback):
     """Reports a metric after every epoch and stops training when the trial is pruned.
 
     For the ``fit`` of Keras 3, with any backend (``callbacks=[...]``). A step is an epoch, counted from
-    ``initial_epoch``; those without the metric, as ``validation_freq`` leaves some, are passed over. A pruned fit ends as early stopping would end it, by ``model.stop_training``.
+    ``initial_epoch``; those without the metric, as ``validation_freq`` leaves some, are passed over. A pruned fit
+    ends as early stopping would end it, by ``model.stop_training``.
 
     Args:
         trial: Where the reports go.
