@@ -86,7 +86,7 @@ def resume(study: Study, space: SearchSpace) -> list[Candidate]:
         kept.append(candidate)
         if reference is None and not candidate.pruned and np.isfinite(candidate.scores).all():
             reference = candidate.scores
-    done = {space.key(c.trial.params) for c in kept}
+    done = {space.key(c.trial.params) for c in kept} | {space.key(params) for params, *_ in study.history.queue}
     for trial in broken:
         if trial.params and space.key(trial.params) not in done:
             done.add(space.key(trial.params))

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from inloop import Categorical, Float, Int, Space, StudyStopped, TrialState
+from inloop import Categorical, Float, FrozenTrial, Int, Space, StudyStopped, TrialState
 from inloop.distributions import Distribution, as_distribution
 from inloop.history import History
 from inloop.samplers import Sampler
@@ -158,7 +158,7 @@ class Distinct(Sampler):
         self._read = 0
 
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        for trial in history.trials[self._read : number]:
+        for trial in filter(_counts, history.trials[self._read : number]):
             self._taken.add(self._points.key(trial.params))
         self._read = max(number, self._read)
         for _ in range(_TRIES):
@@ -199,9 +199,15 @@ class Turns(Sampler):
         self._parts = [space.part(k) for k in range(len(self._quotas))]
 
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        counts = Counter(t.params.get(WHICH) for t in history.trials[:number] if t.state is not TrialState.FAILED)
-        which = min(range(len(self._quotas)), key=lambda k: (counts[k] + 1) / self._quotas[k])
-        return self.sampler.ask(self._parts[which], history, number, rng)
+        counts = Counter(t.params.get(WHICH) for t in filter(_counts, history.trials[:number]))
+        order = sorted(range(len(self._quotas)), key=lambda k: (counts[k] + 1) / self._quotas[k])
+        over: StudyStopped | None = None
+        for which in [k for k in order if counts[k] < self._quotas[k]] or order[:1]:
+            try:
+                return self.sampler.ask(self._parts[which], history, number, rng)
+            except StudyStopped as error:  # the other dicts have had some of its points
+                over = error
+        raise over or StudyStopped("Every dict has had its number of candidates.")
 
     def exhausted(self, history: History, space: Space | None = None) -> str | None:
         return self.sampler.exhausted(history, space)
@@ -280,6 +286,11 @@ def _is_pair(given: Any) -> bool:
     if isinstance(given[1], bool) or not isinstance(given[1], numbers.Integral) or given[1] < 1:
         raise ValueError(f"The number of candidates of a space must be a positive integer, got {given[1]!r}.")
     return True
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Say whether a trial was, or will be, evaluated: one that an interrupt broke off was not."""
+    return trial.state is not TrialState.FAILED or trial.value is not None  # a score of NaN is one
 
 
 def _lies_in(point: Mapping[str, Any], space: Space) -> bool:

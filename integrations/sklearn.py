@@ -449,6 +449,10 @@ class BayesSearchCV(BaseSearchCV):
 
     def _sampler(self, space: SearchSpace) -> samplers.Sampler:
         if self.sampler == "grid":
+            if space.quotas is not None and len(space.quotas) > 1:
+                raise ValueError(
+                    "sampler='grid' goes through all dicts in its own order; give dicts without numbers of candidates."
+                )
             return samplers.GridSampler(space.space)
         sampler = samplers.from_name(self.sampler)
         if space.space.size is not None or space.quotas is not None:

@@ -243,6 +243,18 @@ def test_a_finite_space_of_a_pair_is_not_repeated():
     assert len(set(params)) == 5
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dict_without_points_left_does_not_end_the_search(seed):
+    depths = inloop.Int(1, 50)
+    pairs = [({"max_depth": [1, 2]}, 2), ({"max_depth": [1, 2, 3]}, 3), ({"max_depth": depths}, 6)]
+    search = search_of(TREE, pairs, random_state=seed).fit(*CANCER)
+    chosen = [t.params[WHICH] for t in search.study_.trials if t.state.name == "COMPLETE"]
+    assert chosen.count(2) == 6
+    found = [p["max_depth"] for p in search.cv_results_["params"]]
+    assert {1, 2, 3} <= set(found)
+    assert len(set(found)) == len(found)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -262,6 +274,8 @@ def test_a_grid():
     assert len({tuple(p.values()) for p in params}) == 14
     with pytest.raises(ValueError, match="countable"):
         BayesSearchCV(SVC(), {"C": stats.loguniform(1, 2)}, sampler="grid").fit(*CANCER)
+    with pytest.raises(ValueError, match="without numbers of candidates"):
+        BayesSearchCV(SVC(), [({"C": [1, 2]}, 2), ({"C": [3]}, 1)], sampler="grid").fit(*CANCER)
 
 
 # Kept in a storage
@@ -320,6 +334,36 @@ def test_what_an_interrupt_broke_off_is_tried_again(tmp_path):
     broken = [t.params for t in search.study_.trials if t.state.name == "FAILED"]
     assert broken
     assert all(p in params for p in broken)
+
+
+def broken_off(signals, **options):
+    """Run a search that is interrupted after candidate number ``signals``."""
+
+    def stop(search, trial):
+        if trial.number == signals:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        return search_of(TREE, callbacks=stop, batch_size=3, **options).fit(*CANCER)
+
+
+def test_what_waits_in_the_queue_is_not_queued_again(tmp_path):
+    options = {"space": {"max_depth": (1, 90)}, "n_iter": 9, "storage": f"{tmp_path}/s.db"}
+    first = broken_off(2, **options)
+    assert len(first.study_.trials) > 4
+    for n_iter in (3, 4):  # none or one of those broken off
+        search_of(TREE, **{**options, "n_iter": n_iter}).fit(*CANCER)
+    search = search_of(TREE, **options).fit(*CANCER)
+    depths = [p["max_depth"] for p in search.cv_results_["params"]]
+    assert len(set(depths)) == len(depths) == 9
+
+
+@pytest.mark.parametrize("sampler", ["random", "gp"])
+def test_all_of_a_finite_space_is_tried_after_an_interrupt(tmp_path, sampler):
+    options = {"space": DEPTH, "n_iter": 7, "storage": f"{tmp_path}/s.db", "sampler": sampler}
+    broken_off(5, **options)
+    search = search_of(TREE, **options).fit(*CANCER)
+    assert sorted(p["max_depth"] for p in search.cv_results_["params"]) == DEPTH["max_depth"]
 
 
 def test_a_death_between_the_results_and_the_end_of_a_trial(tmp_path):
