@@ -382,7 +382,8 @@ def _restarted(
 def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
     """Judge a copy after some epochs of ``partial_fit``; if it goes on, fit the estimator itself as usual."""
     unlike = kwargs.keys() - {"sample_weight"} or getattr(estimator, "class_weight", None) == "balanced"
-    if not (unlike or estimator.warm_start or _stops_itself(estimator, args)):
+    several = is_classifier(estimator) and len(np.shape(args[1])) > 1  # labels: no one list of classes
+    if not (unlike or several or estimator.warm_start or _stops_itself(estimator, args)):
         judged = clone(estimator)
         classes = {"classes": np.unique(args[1])} if is_classifier(estimator) else {}
         done = 0
@@ -412,12 +413,15 @@ def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: 
                     raise KeyboardInterrupt  # what skorch ends training by
 
     own = estimator.callbacks
+    if isinstance(own, str):  # "disable"
+        estimator.fit(*args, **kwargs)
+        return
     estimator.callbacks = [*(own or []), ("inloop", Report())]
     try:
         estimator.fit(*args, **kwargs)
     finally:
         estimator.callbacks = own
-        estimator.callbacks_ = [pair for pair in estimator.callbacks_ if pair[0] != "inloop"]
+        estimator.callbacks_ = [pair for pair in getattr(estimator, "callbacks_", []) if pair[0] != "inloop"]
 
 
 def _stops_itself(estimator: Any, args: Sequence[Any]) -> bool:

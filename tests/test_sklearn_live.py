@@ -335,6 +335,16 @@ def test_epochs_that_partial_fit_cannot_run_are_left_alone():
         assert set(search.study_.trials[0].curves) == {0, 1}
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_several_labels_are_left_alone():
+    X, y = StandardScaler().fit_transform(CANCER[0]), CANCER[1]
+    labels = np.column_stack([y, X[:, 0] > 0, X[:, 1] > 0]).astype(int)
+    space = {"alpha": stats.loguniform(1e-5, 1)}
+    options = {"n_iter": 2, "resource": "iterations", "pruner": NEVER, "error_score": "raise"}
+    search = search_of(EPOCHS["mlp"], space, **options).fit(X, labels)
+    assert set(search.study_.trials[0].curves) == {0, 1}
+
+
 def test_skorch():
     torch = pytest.importorskip("torch")
     skorch = pytest.importorskip("skorch")
@@ -357,6 +367,9 @@ def test_skorch():
     pruned = search_of(net, space, n_iter=4, resource="iterations", pruner=ALWAYS).fit(X, y)
     assert list(pruned.cv_results_["n_iterations_run"]) == [40, 3, 3, 3]
     assert pruned.best_estimator_.callbacks is None
+    silent = clone(net).set_params(callbacks="disable")
+    options = {"n_iter": 2, "resource": "iterations", "pruner": NEVER, "error_score": "raise"}
+    assert set(search_of(silent, space, **options).fit(X, y).study_.trials[0].curves) == {0, 1}
 
 
 @pytest.mark.parametrize("family", ["histograms", "boosting"])
