@@ -29,7 +29,7 @@ from ._sklearn_early import Watched, fix_rounds
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Race
-from ._sklearn_report import Hashes, Report, edges, fingerprints, share_known, standard_error
+from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, share_known, standard_error
 from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
 from ._sklearn_space import Distinct, SearchSpace, Turns
 from ._sklearn_table import check_complexity, complete_rows, results, simplest
@@ -272,7 +272,7 @@ class BayesSearchCV(BaseSearchCV):
                 self._refit(X, y, routed.estimator.fit)
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         self.n_pruned_ = int((table["status"] == "pruned").sum())
-        self._rows = _remembered(X, y)
+        self._rows, self._rows_differ = _remembered(X, y)
         hooks.end()
         return self
 
@@ -289,13 +289,19 @@ class BayesSearchCV(BaseSearchCV):
 
         Raises:
             ValueError: If most of the rows were given to `fit`, or there is no single score to report.
+
+        Warns:
+            UserWarning: If most are equal to rows given to `fit`, but many of those are equal to each other too.
         """
         check_is_fitted(self)
         if not self.refit or callable(self.refit):
             raise ValueError("report needs a search with refit=True or the name of a metric.")
         known = 0.0 if self._rows is None else share_known(X, y, self._rows)
         if known > 0.5:
-            raise ValueError(f"{known:.0%} of these rows were given to fit; report on rows that were held out.")
+            text = f"{known:.0%} of these rows were given to fit; report on rows that were held out."
+            if self._rows_differ:
+                raise ValueError(text)
+            warnings.warn(f"{text} (They may be others that are equal: rows given to fit are too.)", stacklevel=2)
         metric = self.refit if self.multimetric_ else "score"
         table, best = self.cv_results_, self.best_index_
         return Report(
@@ -536,12 +542,16 @@ class BayesSearchCV(BaseSearchCV):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
 
-def _remembered(X: Any, y: Any) -> Hashes | None:
-    """Return `fingerprints`; None where the data are no rows of numbers or texts, such as ragged lists."""
+def _remembered(X: Any, y: Any) -> tuple[Hashes | None, bool]:
+    """Return `fingerprints` and whether the rows differ from each other, so that an equal one is the same one.
+
+    None where the data are no rows of numbers or texts, such as ragged lists.
+    """
     try:
-        return fingerprints(X, y)
+        hashes = row_hashes(X, y)
+        return fingerprints(X, y), len(np.unique(hashes)) > 0.9 * len(hashes)
     except Exception:  # data of any kind: they are no reason to lose a search
-        return None
+        return None, False
 
 
 def _objective(scores: Any, name: str | None) -> float:

@@ -66,6 +66,14 @@ def test_rows_that_were_trained_on_are_refused(kind):
         search.report(as_kind(X_TRAIN[:50]), Y_TRAIN[:50])
 
 
+def test_equal_rows_are_warned_of():
+    rows = np.random.default_rng(0).integers(0, 3, (200, 2))
+    search = search_of(n_iter=2).fit(rows[:150], rows[:150].sum(1) > 1)
+    with pytest.warns(UserWarning, match="100% of these rows were given to fit"):
+        report = search.report(rows[150:], rows[150:].sum(1) > 1)
+    assert report.cv_score == search.best_score_
+
+
 def lengths(rows):
     return np.array([[len(row), sum(row)] for row in rows])
 
