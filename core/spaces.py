@@ -42,12 +42,12 @@ def default_space(estimator: Any) -> Space:
     while hasattr(estimator, "steps"):
         name, estimator = estimator.steps[-1]
         prefix += f"{name}__"
-    known = next((c.__name__ for c in type(estimator).__mro__ if c.__name__ in _KNOWN), None)
-    if known is None:
+    known = next((c.__name__ for c in type(estimator).__mro__ if c.__name__ in (*_KNOWN, *_UNLIKE)), None)
+    params, when = ({}, {}) if known is None or known in _UNLIKE else _KNOWN[known](estimator)
+    if not params or not params.keys() <= estimator.get_params().keys():  # an heir may lack parameters
         raise ValueError(
             f"There is no default space for {type(estimator).__name__}; give one. There are for {sorted(_KNOWN)}."
         )
-    params, when = _KNOWN[known](estimator)
     return Space(
         {prefix + n: d for n, d in params.items()},
         {prefix + child: {prefix + p: vs for p, vs in parents.items()} for child, parents in when.items()},
@@ -100,12 +100,15 @@ def _gradient_boosting(estimator: Any) -> tuple[Params, When]:
 
 
 def _forest(estimator: Any) -> tuple[Params, When]:
-    return {
-        "max_features": Float(0.1, 1.0),
-        "min_samples_leaf": Int(1, 32, log=True),
-        "bootstrap": Categorical([True, False]),
-        "max_samples": Float(0.3, 1.0),
-    }, {"max_samples": {"bootstrap": [True]}}
+    params: Params = {"max_features": Float(0.1, 1.0), "min_samples_leaf": Int(1, 32, log=True)}
+    own = estimator.get_params()
+    if own.get("max_samples") is None and not own.get("oob_score"):  # both need a bootstrap
+        params["bootstrap"] = Categorical([True, False])
+        params["max_samples"] = Float(0.3, 1.0)
+        return params, {"max_samples": {"bootstrap": [True]}}
+    if own.get("bootstrap"):
+        params["max_samples"] = Float(0.3, 1.0)
+    return params, {}
 
 
 def _tree(estimator: Any) -> tuple[Params, When]:
@@ -188,4 +191,6 @@ _FAMILIES: dict[Callable[[Any], tuple[Params, When]], tuple[str, ...]] = {
     _perceptron_layers: _for_each("MLP"),
     _gradient_descent: _for_each("SGD"),
 }
+#: Forests that derive from boosters.
+_UNLIKE = _for_each("XGBRF")
 _KNOWN = {name: family for family, names in _FAMILIES.items() for name in names}

@@ -68,6 +68,10 @@ def test_what_depends_on_the_estimator():
     assert list(default_space(sklearn.svm.SVR(kernel="poly"))) == ["C", "gamma", "degree", "epsilon"]
     forest = default_space(sklearn.ensemble.RandomForestClassifier())
     assert forest.active({"bootstrap": False, "max_samples": 0.5}) == ["bootstrap"]
+    for options in ({"max_samples": 0.5}, {"oob_score": True}):  # which need a bootstrap
+        forest = default_space(sklearn.ensemble.RandomForestClassifier(**options))
+        assert list(forest) == ["max_features", "min_samples_leaf", "max_samples"]
+        assert not forest.when
 
 
 def test_a_derived_estimator_is_known_by_its_ancestor():
@@ -82,6 +86,9 @@ def test_an_unknown_estimator_is_refused():
         default_space(sklearn.linear_model.LinearRegression())
     with pytest.raises(ValueError, match="LinearRegression"):
         BayesSearchCV(sklearn.linear_model.LinearRegression()).fit(*DIABETES)
+    for unlike in (sklearn.linear_model.LogisticRegressionCV(), xgboost.XGBRFClassifier(), xgboost.XGBRFRegressor()):
+        with pytest.raises(ValueError, match=f"no default space for {type(unlike).__name__}"):
+            default_space(unlike)
 
 
 def test_a_default_space_can_be_changed():
