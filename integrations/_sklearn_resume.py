@@ -20,8 +20,19 @@ _IDLE = ("n_jobs", "verbose", "memory")  # parameters of estimators that change 
 
 
 def fingerprint(X: Any, y: Any, splits: Sequence[tuple[Any, Any]]) -> str:
-    """Return a hash of the data and its folds."""
-    digest = hashlib.blake2b(row_hashes(X, y).tobytes(), digest_size=12)
+    """Return a hash of the data and its folds.
+
+    Raises:
+        TypeError: If the data are no rows of numbers or texts.
+    """
+    try:
+        rows = row_hashes(X, y)
+    except Exception as error:
+        kind = type(X).__name__
+        raise TypeError(
+            f"storage needs data whose rows are numbers or texts, to know them again, got {kind}."
+        ) from error
+    digest = hashlib.blake2b(rows.tobytes(), digest_size=12)
     for fold in splits:
         for part in fold:
             digest.update(np.asarray(part).astype(np.int64).tobytes() + b"|")
