@@ -241,7 +241,10 @@ def scikit_optimize(problem: Problem, seed: int, goal: Goal) -> dict[str, Any]:
         problem.estimator, as_skopt(problem.space), n_iter=CANDIDATES, scoring=clock, cv=problem.cv(),
         random_state=seed, refit=False,
     )  # fmt: skip
-    search.fit(*problem.data(), callback=lambda result: clock.over(goal))
+    try:
+        search.fit(*problem.data(), callback=lambda result: clock.over(goal))
+    except ValueError as error:  # its points may leave their bounds by rounding; what it found until then counts
+        return {"points": clock.points(), "error": str(error)}
     return {"points": clock.points()}
 
 
