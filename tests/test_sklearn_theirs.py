@@ -103,9 +103,9 @@ class GridSearchCV(TheirColumns):
     def _n_candidates(self, space):
         return len(ParameterGrid(self.param_grid))
 
-    def _study(self, space, data):
+    def _study(self, space, data, setup):
         self.sampler = Exhaustive([space.point(p) for p in ParameterGrid(self.param_grid)])
-        return super()._study(space, data)
+        return super()._study(space, data, setup)
 
 
 def theirs():
