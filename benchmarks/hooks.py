@@ -25,15 +25,15 @@ from typing import Any
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-import inloop  # noqa: E402
-import lightgbm  # noqa: E402
-import numpy as np  # noqa: E402
-import optuna  # noqa: E402
-import xgboost  # noqa: E402
-from inloop.integrations.lightgbm import LightGBMPruningCallback  # noqa: E402
-from inloop.integrations.xgboost import XGBoostPruningCallback  # noqa: E402
-from optuna_integration import LightGBMPruningCallback as OptunaLightGBM  # noqa: E402
-from optuna_integration import XGBoostPruningCallback as OptunaXGBoost  # noqa: E402
+import inloop
+import lightgbm
+import numpy as np
+import optuna
+import xgboost
+from inloop.integrations.lightgbm import LightGBMPruningCallback
+from inloop.integrations.xgboost import XGBoostPruningCallback
+from optuna_integration import LightGBMPruningCallback as OptunaLightGBM
+from optuna_integration import XGBoostPruningCallback as OptunaXGBoost
 
 RESULTS = Path(__file__).parent / "results"
 ROUNDS = 100

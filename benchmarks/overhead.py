@@ -29,9 +29,9 @@ from typing import Any
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-import inloop  # noqa: E402
-import runner  # noqa: E402
-from inloop import Float, Space  # noqa: E402
+import inloop
+import runner
+from inloop import Float, Space
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = [f"x{i}" for i in range(10)]

@@ -23,12 +23,12 @@ from typing import Any, Protocol
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-import inloop  # noqa: E402
-import numpy as np  # noqa: E402
-import problems  # noqa: E402
-import runner  # noqa: E402
-from inloop.space import Space  # noqa: E402
-from rivals import suggest  # noqa: E402
+import inloop
+import numpy as np
+import problems
+import runner
+from inloop.space import Space
+from rivals import suggest
 
 RESULTS = Path(__file__).parent / "results" / "pruning.jsonl"
 EPOCHS = 52

@@ -20,9 +20,9 @@ from typing import Any
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-import problems  # noqa: E402
-import report  # noqa: E402
-import runner  # noqa: E402
+import problems
+import report
+import runner
 
 Job = tuple[str, str | None, str | None, int, int]  # problem, data, rival (None: its reference), seed, trials
 

@@ -28,35 +28,35 @@ from typing import Any
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-import lightgbm  # noqa: E402
-import numpy as np  # noqa: E402
-import optuna  # noqa: E402
-import skopt  # noqa: E402
-import xgboost  # noqa: E402
-from inloop import Categorical, Float, Int  # noqa: E402
-from inloop.distributions import Distribution  # noqa: E402
-from inloop.integrations.sklearn import BayesSearchCV  # noqa: E402
-from optuna_integration import OptunaSearchCV  # noqa: E402
-from scipy import stats  # noqa: E402
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine  # noqa: E402
-from sklearn.dummy import DummyRegressor  # noqa: E402
-from sklearn.ensemble import GradientBoostingRegressor  # noqa: E402
-from sklearn.experimental import enable_halving_search_cv  # noqa: E402, F401
-from sklearn.linear_model import ElasticNet  # noqa: E402
-from sklearn.metrics import get_scorer  # noqa: E402
-from sklearn.model_selection import (  # noqa: E402
+import lightgbm
+import numpy as np
+import optuna
+import skopt
+import xgboost
+from inloop import Categorical, Float, Int
+from inloop.distributions import Distribution
+from inloop.integrations.sklearn import BayesSearchCV
+from optuna_integration import OptunaSearchCV
+from scipy import stats
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.linear_model import ElasticNet
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import (
     HalvingRandomSearchCV,
     KFold,
     RandomizedSearchCV,
     StratifiedKFold,
     cross_val_score,
 )
-from sklearn.neural_network import MLPClassifier  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler  # noqa: E402
-from sklearn.svm import SVC, SVR  # noqa: E402
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.svm import SVC, SVR
 
-from runner import stamp  # noqa: E402  # isort: skip
+from runner import stamp  # isort: skip
 
 RESULTS = Path(__file__).parent / "results"
 CANDIDATES, FOLDS, SEEDS = 60, 5, 5

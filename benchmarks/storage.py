@@ -33,9 +33,9 @@ from typing import Any
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
-import inloop  # noqa: E402
-from inloop.events import Event  # noqa: E402
-from inloop.storage import MemoryStorage, SqliteStorage, open_storage  # noqa: E402
+import inloop
+from inloop.events import Event
+from inloop.storage import MemoryStorage, SqliteStorage, open_storage
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = 10

@@ -15,31 +15,14 @@ import pytest
 import xgboost
 from inloop.integrations.lightgbm import LightGBMPruningCallback
 from inloop.integrations.xgboost import XGBoostPruningCallback, direction
-from inloop.pruners import MedianPruner, NopPruner, Pruner, ThresholdPruner
+from inloop.pruners import MedianPruner, ThresholdPruner
+from reporting import Stop, ask, curve
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.model_selection import cross_val_score
 
 X, Y = load_breast_cancer(return_X_y=True)
 X, X_VALID, Y, Y_VALID = X[:300, :8], X[300:450, :8], Y[:300], Y[300:450]
-
-
-class Stop(Pruner):
-    """Stops every trial at its ``at``-th report."""
-
-    def __init__(self, at=1):
-        self.at = at
-
-    def prune(self, history, trial, stream, since=0):
-        return trial.reports >= self.at
-
-
-def ask(pruner=None, direction="minimize"):
-    return inloop.create_study(direction, sampler="random", pruner=pruner or NopPruner(), seed=0).ask()
-
-
-def curve(trial, stream=0):
-    return dict(zip(trial._record.curves[stream].steps, trial._record.curves[stream].values, strict=True))
 
 
 def late_nan(rounds):

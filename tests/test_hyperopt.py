@@ -10,9 +10,9 @@ import pytest
 from inloop import Categorical, Float, Int, Space
 
 hyperopt = pytest.importorskip("hyperopt")
-from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin, hp, space_eval  # noqa: E402
-from hyperopt.pyll import scope, stochastic  # noqa: E402
-from inloop.integrations.hyperopt import HyperoptSampler, from_hyperopt, suggest  # noqa: E402
+from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin, hp, space_eval
+from hyperopt.pyll import scope, stochastic
+from inloop.integrations.hyperopt import HyperoptSampler, from_hyperopt, suggest
 
 EVERY = {
     "uniform": hp.uniform("uniform", -2, 3),

@@ -12,15 +12,16 @@ import warnings
 
 import inloop
 import pytest
-from inloop.pruners import NopPruner, Pruner, ThresholdPruner
+from inloop.pruners import NopPruner, ThresholdPruner
+from reporting import Stop, ask, curve
 from sklearn.datasets import load_digits
 
 torch = pytest.importorskip("torch")
 pl = pytest.importorskip("pytorch_lightning")
-from inloop.integrations.lightning import LightningPruningCallback  # noqa: E402
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint  # noqa: E402
-from pytorch_lightning.loggers import CSVLogger  # noqa: E402
-from pytorch_lightning.tuner import Tuner  # noqa: E402
+from inloop.integrations.lightning import LightningPruningCallback
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.tuner import Tuner
 
 X, Y = (torch.tensor(a[:300]) for a in load_digits(return_X_y=True))
 X = X.float() / 16
@@ -37,24 +38,6 @@ def quiet():
         warnings.filterwarnings("ignore", "Checkpoint directory")
         warnings.filterwarnings("ignore", ".*Skipping val loop|.*no `val_dataloader`|.*did not have any")
         yield
-
-
-class Stop(Pruner):
-    """Stops every trial at its ``at``-th report."""
-
-    def __init__(self, at=1):
-        self.at = at
-
-    def prune(self, history, trial, stream, since=0):
-        return trial.reports >= self.at
-
-
-def ask(pruner=None, direction="minimize"):
-    return inloop.create_study(direction, sampler="random", pruner=pruner or NopPruner(), seed=0).ask()
-
-
-def curve(trial, stream=0):
-    return dict(zip(trial._record.curves[stream].steps, trial._record.curves[stream].values, strict=True))
 
 
 def loader(a, b):

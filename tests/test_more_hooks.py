@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import inloop
 import numpy as np
 import pytest
-from inloop.pruners import MedianPruner, NopPruner, Pruner, ThresholdPruner
+from inloop.pruners import MedianPruner, ThresholdPruner
+from reporting import Stop, ask, curve
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import cross_val_score
@@ -20,24 +21,6 @@ X, Y = load_breast_cancer(return_X_y=True)
 X = ((X - X.mean(0)) / X.std(0))[:, :8].astype("float32")
 X, X_VALID, Y, Y_VALID = X[:200], X[200:300], Y[:200], Y[200:300]
 WORSE = [0.1 * i for i in range(1, 20)]
-
-
-class Stop(Pruner):
-    """Stops every trial at its ``at``-th report."""
-
-    def __init__(self, at=1):
-        self.at = at
-
-    def prune(self, history, trial, stream, since=0):
-        return trial.reports >= self.at
-
-
-def ask(pruner=None, direction="minimize"):
-    return inloop.create_study(direction, sampler="random", pruner=pruner or NopPruner(), seed=0).ask()
-
-
-def curve(trial, stream=0):
-    return dict(zip(trial._record.curves[stream].steps, trial._record.curves[stream].values, strict=True))
 
 
 @dataclass

@@ -14,9 +14,9 @@ from inloop.pruners import BanditPruner, HyperbandPruner, MedianPruner, Percenti
 from inloop.samplers import GridSampler
 
 optuna = pytest.importorskip("optuna")
-from inloop.integrations.optuna import Pruner, Sampler, from_optuna_study, to_optuna_study  # noqa: E402
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution  # noqa: E402
-from optuna.trial import TrialState  # noqa: E402
+from inloop.integrations.optuna import Pruner, Sampler, from_optuna_study, to_optuna_study
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 samplers = pytest.mark.parametrize("name", ["auto", "gp", "tpe", "qmc", "random"])
