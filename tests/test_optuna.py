@@ -1,5 +1,6 @@
 """Laws of Optuna studies with inloop's samplers and pruners, and of studies moved from one to the other."""
 
+import concurrent.futures
 import copy
 import math
 import multiprocessing
@@ -226,9 +227,16 @@ def test_threads():
     assert all(t.state is TrialState.COMPLETE for t in study.trials)
 
 
-def work(url):
+def shared(storage):
+    """Return a storage to share; SQLite's default of 5 s is too short for a busy disk and two writers."""
+    if isinstance(storage, str):
+        return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 100}})
+    return storage
+
+
+def work(storage):
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(study_name="s", storage=url, sampler=Watched(seed=0), pruner=Pruner("median"))
+    study = optuna.load_study(study_name="s", storage=shared(storage), sampler=Watched(seed=0), pruner=Pruner("median"))
     study.optimize(curved, n_trials=12)
 
 
@@ -244,19 +252,16 @@ def curved(trial):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rdb", "journal"])
 def test_workers_of_one_storage(kind, tmp_path):
-    url = f"sqlite:///{tmp_path}/s.db"
+    storage = f"sqlite:///{tmp_path}/s.db"
     if kind == "journal":
         backend = optuna.storages.journal.JournalFileBackend(f"{tmp_path}/journal")
-        url = optuna.storages.JournalStorage(backend)
-    optuna.create_study(study_name="s", storage=url)
+        storage = optuna.storages.JournalStorage(backend)
+    optuna.create_study(study_name="s", storage=shared(storage))
     context = multiprocessing.get_context("fork" if kind == "journal" else "spawn")
-    workers = [context.Process(target=work, args=(url,)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-        assert worker.exitcode == 0
-    study = optuna.load_study(study_name="s", storage=url, sampler=Watched(seed=0))
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:  # it brings a worker's error here
+        for done in [pool.submit(work, storage) for _ in range(2)]:
+            done.result(300)
+    study = optuna.load_study(study_name="s", storage=shared(storage), sampler=Watched(seed=0))
     assert len(study.trials) == 24
     assert len({repr(sorted(t.params.items())) for t in study.trials}) == 24  # of equal seeds, none twice
     study.optimize(curved, n_trials=3)
