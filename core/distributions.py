@@ -127,7 +127,9 @@ class Float(_StoredAsIs):
         if u >= 1.0:
             return self.high  # which exp(log(high)) need not be
         v = self._a + u * (self._b - self._a)
-        return min(max(math.exp(v) if self.log else v, self.low), self.high)
+        if self.log:
+            v = math.exp(v)
+        return self.low if v < self.low else self.high if v > self.high else v
 
     def contains(self, value: Any) -> bool:
         """Say whether ``value`` is one that this parameter may take."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from .distributions import Distribution
 from .events import SCHEMA, Event
-from .ranking import Ranking
-from .record import Curve, FrozenTrial, TrialState
+from .ranking import Losses, Ranking
+from .record import COMPLETE, FAILED, LOST, PRUNED, RUNNING, Curve, FrozenTrial, TrialState
 from .space import Array, Space
 from .union import Union
 
@@ -73,7 +73,7 @@ class RungTable:
     def __init__(self, rungs: Rungs, sign: float) -> None:
         self._rungs = rungs
         self._sign = sign
-        self._ranks: dict[tuple[int, int], Ranking] = {}  # (group, rung) -> losses
+        self._losses: dict[tuple[int, int], Losses] = {}  # by (group, rung)
         #: Trial number -> (position of the report in its curve, group, rung, loss) of the last rung reached.
         self.reached: dict[int, tuple[int, int, int, float]] = {}
 
@@ -88,11 +88,11 @@ class RungTable:
         loss = self._sign * (values[0] if len(values) == 1 else sum(values) / len(values))
         group = self._rungs.group(number) if self._rungs.group else 0
         self.reached[number] = (position, group, rung, loss)
-        self._ranks.setdefault((group, rung), Ranking()).add(number, loss)
+        self._losses.setdefault((group, rung), Losses()).add(loss)
 
-    def ranking(self, group: int, rung: int) -> Ranking:
+    def losses(self, group: int, rung: int) -> Losses:
         """Return the losses at one rung."""
-        return self._ranks[group, rung]
+        return self._losses[group, rung]
 
 
 class History:
@@ -141,7 +141,7 @@ class History:
         self.events = 0
         self._changed: list[int] = []  # trial numbers, once per change of parameters
         self._encoded: dict[Space, Encoded] = {}
-        self._finals: dict[tuple[int, int], Ranking] = {}
+        self._finals: dict[tuple[int, int], Losses] = {}
         self._tables: dict[tuple[int, Rungs], RungTable] = {}
         self._fold: dict[str, Callable[[Event], None]] = {
             "report": self._report,
@@ -202,16 +202,16 @@ class History:
 
     # Questions of pruners
 
-    def finals(self, stream: int, step: int) -> Ranking:
+    def finals(self, stream: int, step: int) -> Losses:
         """Return the losses that complete trials reported at ``step`` of ``stream``."""
-        ranking = self._finals.get((stream, step))
-        if ranking is None:
-            ranking = self._finals[stream, step] = Ranking()
+        losses = self._finals.get((stream, step))
+        if losses is None:
+            losses = self._finals[stream, step] = Losses()
             for t in self.trials:
                 curve = t.curves.get(stream)
-                if t.state is TrialState.COMPLETE and curve is not None and step in curve.seen:
-                    ranking.add(t.number, self.sign * curve.values[curve.steps.index(step)])
-        return ranking
+                if t.state is COMPLETE and curve is not None and step in curve.seen:
+                    losses.add(self.sign * curve.values[curve.steps.index(step)])
+        return losses
 
     def rungs(self, stream: int, rungs: Rungs) -> RungTable:
         """Return the rung table of ``stream``."""
@@ -261,8 +261,7 @@ class History:
     def _enqueued(self, e: Event) -> None:
         space_id, stored, attrs = e.data
         space = None if space_id is None else self.spaces[space_id]
-        params = {n: space[n].unpack(v) if space else v for n, v in stored.items()}
-        self.queue.append((params, attrs, 0))
+        self.queue.append((space.unpack(stored) if space else dict(stored), attrs, 0))
 
     def _learned(self, e: Event) -> None:
         (uid, _), number, space_id, stored, value = e.data
@@ -277,7 +276,7 @@ class History:
             trial.user_attrs.update(attrs)
         self.trials.append(trial)
         self.running[number] = None
-        self.states[TrialState.RUNNING] += 1
+        self.states[RUNNING] += 1
         self.newest[e.worker] = number
 
     def _taken(self, e: Event) -> None:
@@ -294,17 +293,16 @@ class History:
         if trial.finished:  # a worker that came back too late
             return
         space_id, stored = e.data
-        params, seen = trial.params, self._union.dists
+        if not trial.params.keys().isdisjoint(stored):  # the first value of a parameter counts
+            stored = {n: v for n, v in stored.items() if n not in trial.params}
         if space_id is None:  # given from outside before any trial had shown a range
-            params.update({n: v for n, v in stored.items() if n not in params})
+            trial.params.update(stored)
         else:
             space = self.spaces[space_id]
-            for name, value in stored.items():
-                if name not in params:
-                    dist = trial.distributions[name] = space[name]
-                    params[name] = dist.unpack(value)
-                    if seen.get(name) is not dist:
-                        self._union.see(name, dist)
+            dists = space.of(stored)
+            trial.params.update(space.unpack(stored))
+            trial.distributions.update(dists)
+            self._union.see(dists)
         self._changed.append(e.trial)
 
     def _proposed(self, e: Event) -> None:
@@ -312,13 +310,13 @@ class History:
         if not trial.finished:
             space_id, stored = e.data
             space = self.spaces[space_id]
-            trial.proposed = {n: space[n].unpack(v) for n, v in stored.items()}
+            trial.proposed = space.unpack(stored)
             self._changed.append(e.trial)
 
     def _report(self, e: Event) -> None:
         _, _, _, number, (stream, step, value) = e
         trial = self.trials[number]
-        if trial.state is not TrialState.RUNNING:
+        if trial.finished:
             return
         curve = trial.curves.get(stream)
         if curve is None:
@@ -335,9 +333,10 @@ class History:
             curve.top = step
         trial.reports += 1
         trial.last = (stream, step, value)
-        for (of, _), table in self._tables.items():
-            if of == stream:
-                table.feed(number, curve, len(curve.steps) - 1)
+        if self._tables:
+            for (of, _), table in self._tables.items():
+                if of == stream:
+                    table.feed(number, curve, len(curve.steps) - 1)
 
     def _pruned(self, e: Event) -> None:
         if not self.trials[e.trial].finished:
@@ -355,18 +354,18 @@ class History:
             return
         name, value, at = e.data
         state = TrialState[name]
-        if trial.pruned and state is not TrialState.LOST:
-            state = TrialState.PRUNED  # pruned is pruned, whatever is told afterwards
+        if trial.pruned and state is not LOST:
+            state = PRUNED  # pruned is pruned, whatever is told afterwards
         trial.state, trial.value, trial._finish = state, value, at
         del self.running[e.trial]
-        self.states[TrialState.RUNNING] -= 1
+        self.states[RUNNING] -= 1
         self.states[state] += 1
         self.spent[state] += trial.reports
-        if state is TrialState.COMPLETE:
+        if state is COMPLETE:
             self._complete(trial)
-        if state in (TrialState.COMPLETE, TrialState.PRUNED):
+        if state in (COMPLETE, PRUNED):
             self._untaught.append(trial)
-        if state is TrialState.LOST:
+        if state is LOST:
             self._give_back(trial)
         else:
             self.told.append(trial.number)
@@ -394,14 +393,14 @@ class History:
             if not self._finals:
                 continue
             for step, v in zip(curve.steps, curve.values, strict=True):
-                ranking = self._finals.get((stream, step))
-                if ranking is not None:
-                    ranking.add(trial.number, self.sign * v)
+                losses = self._finals.get((stream, step))
+                if losses is not None:
+                    losses.add(self.sign * v)
 
     def _loss(self, trial: FrozenTrial) -> float:
-        if trial.state is TrialState.COMPLETE:
+        if trial.state is COMPLETE:
             value = trial.value
-        elif trial.state is TrialState.FAILED:
+        elif trial.state is FAILED:
             return math.inf
         else:
             value = trial.last[2] if trial.last else None
@@ -409,6 +408,6 @@ class History:
 
 
 def _tier(trial: FrozenTrial) -> float:
-    if trial.state is TrialState.COMPLETE:
+    if trial.state is COMPLETE:
         return 0.0
-    return 1.0 + 1.0 / (1.0 + trial.reports) if trial.state is TrialState.PRUNED else 3.0
+    return 1.0 + 1.0 / (1.0 + trial.reports) if trial.state is PRUNED else 3.0

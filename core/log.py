@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from .events import Event
+from .events import Event, as_event
 from .history import History
 from .record import FrozenTrial, TrialState
 from .storage import Storage
@@ -64,9 +64,9 @@ class Log:
                 self._after_fork()
             if facts:
                 events = []
-                for kind, trial, data in facts:
+                for fact in facts:
                     self._seq += 1
-                    events.append(Event(self.worker, self._seq, kind, trial, data))
+                    events.append(as_event((self.worker, self._seq, *fact)))
                 at = self.storage.append(self.name, events)
                 if self.lease:
                     self._spoke = time.monotonic()
@@ -78,19 +78,19 @@ class Log:
     def sync(self) -> None:
         """Fold in what is new in the log."""
         with self.lock:
-            events = self._fold_page()
+            events = self.storage.read(self.name, self.history.events, _PAGE)
             if len(events) == _PAGE:
                 with _no_collections():
-                    while len(self._fold_page()) == _PAGE:
-                        pass
+                    while len(events) == _PAGE:
+                        self._fold(events)
+                        events = self.storage.read(self.name, self.history.events, _PAGE)
+            if events:
+                self._fold(events)
 
-    def _fold_page(self) -> list[Event]:
-        events = self.storage.read(self.name, self.history.events, _PAGE)
-        if events:
-            if self.storage.shared or events[-1].worker != self.worker:
-                self._heard.update(dict.fromkeys({e[0] for e in events} - {self.worker}, time.monotonic()))
-            self.history.apply(events)
-        return events
+    def _fold(self, events: list[Event]) -> None:
+        if self.storage.shared or events[-1].worker != self.worker:
+            self._heard.update(dict.fromkeys({e[0] for e in events} - {self.worker}, time.monotonic()))
+        self.history.apply(events)
 
     def create(self, takes_queued: bool) -> FrozenTrial:
         """Start a trial, leased to this process, and return it."""

@@ -1,27 +1,74 @@
-"""A sorted multiset that grows by one at a cost that does not grow with it."""
+"""Sorted multisets that grow by one at a cost that does not grow with them."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from array import array
+from bisect import bisect_left, bisect_right, insort
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class Ranking:
-    """Rows in ascending order of ``(tier, loss)``, ties in order of arrival.
+class Losses:
+    """Losses in ascending order; NaN counts as +inf.
 
-    A large sorted array is kept beside a small sorted buffer of about ``sqrt(n) / 2`` newcomers; the buffer is
-    merged when full. Adding and asking cost O(log n), the merge amortises to O(sqrt(n)) copied bytes.
+    A large sorted array is kept beside a small sorted list of about ``sqrt(n) / 2`` newcomers, which are
+    merged when there are so many. Adding and asking cost O(log n), merging amortises to O(sqrt(n)) copied bytes.
+
+    Example:
+        >>> losses = Losses()
+        >>> for loss in (0.3, 0.1, 0.2):
+        ...     losses.add(loss)
+        >>> losses.kth(0), losses.below(0.25), len(losses)
+        (0.1, 2, 3)
+    """
+
+    __slots__ = ("_new", "_old", "_room")
+
+    def __init__(self) -> None:
+        self._old = array("d")
+        self._new: list[float] = []
+        self._room = _room(0)
+
+    def __len__(self) -> int:
+        return len(self._old) + len(self._new)
+
+    def add(self, loss: float) -> None:
+        """Insert a loss."""
+        insort(self._new, math.inf if loss != loss else loss)
+        if len(self._new) >= self._room:
+            old = np.frombuffer(self._old)
+            self._old = array("d", np.insert(old, old.searchsorted(self._new), self._new).tobytes())
+            self._new = []
+            self._room = _room(len(self._old))
+
+    def kth(self, k: int) -> float:
+        """Return the loss at rank ``k`` (0 is the best)."""
+        old, new = self._old, self._new
+        j = bisect_left(range(len(new)), k, key=lambda i: bisect_right(old, new[i]) + i)
+        if j < len(new) and bisect_right(old, new[j]) + j == k:
+            return new[j]
+        return old[k - j]
+
+    def below(self, loss: float) -> int:
+        """Return how many are strictly better than ``loss``."""
+        if loss != loss:
+            loss = math.inf
+        return bisect_left(self._old, loss) + bisect_left(self._new, loss)
+
+
+class Ranking:
+    """Rows in ascending order of ``(tier, loss)``, ties in order of arrival; built as `Losses`.
+
     Complex numbers hold ``(tier, loss)`` because numpy orders them lexicographically.
 
     Example:
         >>> r = Ranking()
         >>> for row, loss in enumerate([0.3, 0.1, 0.2]):
         ...     r.add(row, loss)
-        >>> r.kth(0), r.below(0.25), r.rows(np.arange(3)).tolist()
-        (0.1, 2, [1, 2, 0])
+        >>> r.kth(0), r.rows(np.arange(3)).tolist()
+        (0.1, [1, 2, 0])
     """
 
     def __init__(self) -> None:
@@ -30,7 +77,7 @@ class Ranking:
         self._new: list[tuple[float, float]] = []
         self._new_ids: list[int] = []
         self._at: list[int] | None = None  # where each newcomer goes in the large array, once asked for
-        self._room = 64
+        self._room = _room(0)
 
     def __len__(self) -> int:
         return len(self._ids) + len(self._new)
@@ -56,12 +103,6 @@ class Ranking:
             return self._new[j][1]
         return float(self._keys[k - j].imag)
 
-    def below(self, loss: float, tier: float = 0.0) -> int:
-        """Return how many entries are strictly better than ``loss``."""
-        if loss != loss:
-            loss = math.inf
-        return int(self._keys.searchsorted(complex(tier, loss), "left")) + bisect_left(self._new, (tier, loss))
-
     def rows(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows at the given ranks ``(m,)``."""
         if not self._new:
@@ -85,4 +126,9 @@ class Ranking:
         self._keys = np.insert(self._keys, at, keys)
         self._ids = np.insert(self._ids, at, self._new_ids)
         self._new, self._new_ids, self._at = [], [], None
-        self._room = 64 + math.isqrt(len(self._ids)) // 2
+        self._room = _room(len(self._ids))
+
+
+def _room(n: int) -> int:
+    """Return how many newcomers are kept beside ``n`` others."""
+    return 64 + math.isqrt(n) // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -70,6 +70,8 @@ class Space(Mapping[str, Distribution]):
         self.names: tuple[str, ...] = tuple(order)
         #: Distributions in the order of `names`.
         self.dists: tuple[Distribution, ...] = tuple(self._dists.values())
+        self._coded = {n: d for n, d in self._dists.items() if isinstance(d, Categorical)}  # the rest is stored as is
+        self._weights = {j: d.weights for j, d in enumerate(self.dists) if isinstance(d, Categorical) and d.weights}
         column = {n: j for j, n in enumerate(self.names)}
         # (child column, [(parent column, table of parent levels that switch it on)])
         self._rules: list[tuple[int, list[tuple[int, NDArray[np.bool_]]]]] = [
@@ -151,13 +153,28 @@ class Space(Mapping[str, Distribution]):
 
     def drawn(self, units: Array) -> Array:
         """Return uniform draws ``(n, d)`` in which weighted choices come as often as their weights say."""
-        out = units
-        for j, d in enumerate(self.dists):
-            if isinstance(d, Categorical) and d.weights is not None:
-                out = units.copy() if out is units else out
-                level = np.searchsorted(np.cumsum(d.weights[:-1]), units[:, j], side="right")
-                out[:, j] = (level + 0.5) / d.levels
+        if not self._weights:
+            return units
+        out = units.copy()
+        for j, weights in self._weights.items():
+            level = np.searchsorted(np.cumsum(weights[:-1]), units[:, j], side="right")
+            out[:, j] = (level + 0.5) / len(weights)
         return out
+
+    def of(self, names: Collection[str]) -> dict[str, Distribution]:
+        """Return the distributions of some of the parameters."""
+        dists = self._dists
+        return dists.copy() if len(names) == len(dists) else {n: dists[n] for n in names}
+
+    def pack(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the stored form of parameters."""
+        coded = self._coded
+        return {n: coded[n].pack(v) if n in coded else v for n, v in params.items()} if coded else dict(params)
+
+    def unpack(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters whose stored form is ``stored``."""
+        coded = self._coded
+        return {n: coded[n].unpack(v) if n in coded else v for n, v in stored.items()} if coded else dict(stored)
 
     def check(self, params: Mapping[str, Any], what: str = "params") -> dict[str, Any]:
         """Return ``params`` in the space's own types or say what is wrong with them.

@@ -13,7 +13,7 @@ from .distributions import Distribution
 from .events import Event, check_json
 from .history import History
 from .log import Log
-from .record import FrozenTrial, TrialState
+from .record import COMPLETE, FAILED, LOST, FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .space import Space
 from .storage import MemoryStorage, Storage
@@ -182,7 +182,7 @@ class Study:
             try:
                 return Trial(self, record, self._propose(record, fixed))
             except BaseException:
-                self._log.finish(record, TrialState.FAILED, None)
+                self._log.finish(record, FAILED, None)
                 raise
 
     def _propose(self, record: FrozenTrial, fixed: Space | None) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class Study:
             record = self._record(trial)
             if isinstance(trial, Trial) and not record.finished:
                 trial._send()
-            if record.state is TrialState.LOST:
+            if record.state is LOST:
                 raise TrialLost(f"trial {record.number} was given back because its worker was not heard of.")
             if record.finished:
                 raise ValueError(
@@ -242,10 +242,10 @@ class Study:
             end = _end_state(state, f"trial {record.number}")
             if value is not None:
                 value = as_value(value, f"trial {record.number}: the value")
-            elif end is TrialState.COMPLETE and not record.pruned:
+            elif end is COMPLETE and not record.pruned:
                 raise ValueError(f"trial {record.number}: a complete trial needs a value; or tell state='failed'.")
-            if end is TrialState.COMPLETE and value is not None and value != value:
-                end = TrialState.FAILED
+            if end is COMPLETE and value is not None and value != value:
+                end = FAILED
             return self._log.finish(record, end, value)
 
     def optimize(
@@ -327,7 +327,7 @@ class Study:
             ValueError, TypeError: As `enqueue_trial` and `tell`; nothing is added then.
         """
         end = _end_state(state, "add_trial")
-        if value is None and end is TrialState.COMPLETE:
+        if value is None and end is COMPLETE:
             raise ValueError("add_trial: a complete trial needs a value.")
         value = None if value is None else as_value(value, "add_trial: value")
         reports = [(0, int(s), as_value(v, f"add_trial: curve[{s}]")) for s, v in (curve or {}).items()]
@@ -486,8 +486,7 @@ class Study:
 
     def _write_params(self, kind: str, number: int, space: Space, params: Mapping[str, Any]) -> None:
         self._declare(space)
-        stored = {n: space[n].pack(v) for n, v in params.items()}
-        self._log.write((kind, number, (space.id, stored)))
+        self._log.write((kind, number, (space.id, space.pack(params))))
 
     def _declare(self, space: Space) -> None:
         """Write a space to the log before its first use."""
@@ -510,7 +509,7 @@ class Study:
             space = union
         checked = space.check(params, what)
         self._declare(space)
-        return space.id, {n: space[n].pack(v) for n, v in checked.items()}
+        return space.id, space.pack(checked)
 
     def _counts(self) -> str:
         n = len(self._history.trials)
@@ -530,7 +529,7 @@ def _copied(events: list[Event], spaces: list[Space], name: str, *parts: Any) ->
 
 def _end_state(state: TrialState | str | None, what: str) -> TrialState:
     if state is None:
-        return TrialState.COMPLETE
+        return COMPLETE
     names = ("COMPLETE", "PRUNED", "FAILED")
     name = state.name if isinstance(state, TrialState) else str(state).upper()
     if name not in names:

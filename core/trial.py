@@ -92,7 +92,7 @@ class Trial:
     def pruned(self) -> bool:
         """Whether the pruner has said stop, in whatever process; once True, the study records PRUNED."""
         record = self._record
-        if record.state is TrialState.RUNNING and not record.pruned:
+        if not record.finished and not record.pruned:
             self.study._log.sync()
         return record.pruned or record.state is TrialState.PRUNED
 
@@ -133,7 +133,7 @@ class Trial:
         if type(step) is not int or type(stream) is not int or step < 0 or stream < 0:
             step, stream = _whole("step", step), _whole("stream", stream)
         record = self._record
-        if record.state is not TrialState.RUNNING:
+        if record.finished:
             self._refuse("takes no more reports")
         if record.held:
             record.held.pop(stream, None)
@@ -185,7 +185,7 @@ class Trial:
             True if the trial should end: the decision is kept, and the study will record PRUNED.
         """
         record = self._record
-        if record.state is not TrialState.RUNNING:
+        if record.finished:
             if record.state is TrialState.LOST:
                 self._refuse("is not yours any more")
             return True

@@ -34,13 +34,14 @@ class Union:
         self._stale = True
         self._space: Space | None = None
 
-    def see(self, name: str, dist: Distribution) -> None:
-        """Take note of a parameter; two ranges of one name become their envelope."""
-        old = self.dists.get(name)
-        if old is dist or old == dist:
-            return
-        self.dists[name] = dist if old is None else _envelope(old, dist)
-        self._stale = True
+    def see(self, dists: Mapping[str, Distribution]) -> None:
+        """Take note of parameters; two ranges of one name become their envelope."""
+        known = self.dists
+        for name, dist in dists.items():
+            old = known.get(name)
+            if old is not dist and old != dist:
+                known[name] = dist if old is None else _envelope(old, dist)
+                self._stale = True
 
     def replace(self, old: Space, new: Space) -> None:
         """Put the distributions of ``new`` where those of ``old`` were seen."""
@@ -51,8 +52,7 @@ class Union:
 
     def learn(self, params: Mapping[str, Any], dists: Mapping[str, Distribution]) -> None:
         """Take note of which parameters a whole trial suggested, and with which parents."""
-        for n, d in dists.items():
-            self.see(n, d)
+        self.see(dists)
         names = frozenset(params)
         pattern = self._patterns.get(names)
         if pattern is None:

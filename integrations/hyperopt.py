@@ -332,7 +332,7 @@ class _Bridge:
     def _take(self, number: int, values: dict[str, Any]) -> None:
         inside = {n: v for n, v in values.items() if n in self._space and self._space[n].contains(v)}
         if inside:
-            stored = {n: self._space[n].pack(self._space[n].cast(v)) for n, v in inside.items()}
+            stored = self._space.pack(self._space.check(inside))
             self._apply("params", number, (self._space.id, stored))
 
     def _end(self, tid: int, result: dict[str, Any]) -> None:

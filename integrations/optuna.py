@@ -268,7 +268,7 @@ class _Mirror:
         """Note what a running trial was given."""
         if number < len(self.history.trials):
             self.history.provide(space)
-            self._apply("proposed", number, (space.id, {n: space[n].pack(v) for n, v in proposal.items()}))
+            self._apply("proposed", number, (space.id, space.pack(proposal)))
 
     def as_optuna(self, name: str, dist: Distribution) -> BaseDistribution:
         """Return a distribution in Optuna's form."""

@@ -10,7 +10,7 @@ from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState
 from inloop.events import Event, check_json, from_json, to_json
 from inloop.history import History, Rungs
 from inloop.pruners import SuccessiveHalvingPruner
-from inloop.ranking import Ranking
+from inloop.ranking import Losses, Ranking
 from inloop.samplers import RandomSampler
 
 
@@ -130,7 +130,20 @@ def test_ranking_is_a_sorted_list():
             assert ranking.kth(k) == plain[k][1]
             ranks = np.unique(np.linspace(0, len(plain) - 1, 60).astype(int))
             assert ranking.rows(ranks).tolist() == [plain[r][2] for r in ranks]
-            assert ranking.below(loss, tier) == sum(p[:2] < (tier, math.inf if loss != loss else loss) for p in plain)
+
+
+def test_losses_are_a_sorted_list():
+    rng = random.Random(0)
+    losses, plain = Losses(), []
+    for n in range(4000):
+        loss = rng.choice([rng.random(), round(rng.random(), 1), math.inf, -math.inf, math.nan])
+        losses.add(loss)
+        plain.append(math.inf if loss != loss else loss)
+        if n % 41 == 0:
+            plain.sort()
+            assert len(losses) == len(plain)
+            assert [losses.kth(k) for k in range(0, n + 1, 7)] == plain[::7]
+            assert losses.below(loss) == sum(p < (math.inf if loss != loss else loss) for p in plain)
 
 
 def test_ranking_of_trials_is_complete_then_pruned_then_failed(log):

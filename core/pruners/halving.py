@@ -77,5 +77,5 @@ def outranked(history: History, rungs: Rungs, trial: FrozenTrial, stream: int, s
     if reached is None or reached[0] < since:
         return False
     _, group, rung, loss = reached
-    ranking = table.ranking(group, rung)
-    return ranking.below(loss) >= max(1, int(len(ranking) / keep))
+    losses = table.losses(group, rung)
+    return losses.below(loss) >= max(1, int(len(losses) / keep))

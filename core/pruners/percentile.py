@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from ..history import History
-from ..record import Curve, FrozenTrial, TrialState
+from ..record import COMPLETE, Curve, FrozenTrial
 from .pruner import Pruner
 
 
@@ -51,7 +51,7 @@ class PercentilePruner(Pruner):
         curve = trial.curves[stream]
         if not due(curve, since, self.n_warmup_steps, self.interval_steps):
             return False
-        if history.states[TrialState.COMPLETE] < self.n_startup_trials:
+        if history.states[COMPLETE] < self.n_startup_trials:
             return False
         others = history.finals(stream, curve.steps[-1])
         n = len(others)

@@ -51,7 +51,7 @@ def lessons(study: Study, into: Space | None = None) -> tuple[Space | None, list
     theirs, mine = _as_logged(space), None if into is None else _as_logged(into)
     for number, loss in zip(told[order], losses[order], strict=True):
         params = history.trials[number].params
-        stored = {n: space[n].pack(v) for n, v in params.items() if n in space and space[n].contains(v)}
+        stored = space.pack({n: v for n, v in params.items() if n in space and space[n].contains(v)})
         if stored and (mine is None or _units(stored, theirs, mine) is not None):
             out.append((int(number), stored, float(history.sign * loss)))
     return space, out

@@ -29,7 +29,7 @@ class _Log:
             at = len(self.events)
             for event in events:
                 worker, seq, _, _, _ = event
-                if worker not in last or seq > last[worker]:
+                if seq > last.get(worker, -1):
                     last[worker] = seq
                 elif self._holds(event):  # a worker's events come in order, unless they are repeated
                     continue
@@ -38,6 +38,13 @@ class _Log:
 
     def _holds(self, event: Event) -> bool:
         return any(e.seq == event.seq and e.worker == event.worker for e in self.events)
+
+
+class _Logs(dict[str, _Log]):
+    """Logs by the name of their study."""
+
+    def __missing__(self, study: str) -> _Log:
+        raise StudyNotFound(study, list(self))
 
 
 class MemoryStorage(Storage):
@@ -56,7 +63,7 @@ class MemoryStorage(Storage):
 
     def __init__(self) -> None:
         self._server: Server | None = None
-        self._logs: dict[str, _Log] = {}
+        self._logs = _Logs()
         self._lock = threading.Lock()
 
     def create(self, study: str, events: Sequence[Event]) -> None:
@@ -80,10 +87,10 @@ class MemoryStorage(Storage):
             return list(self._logs)
 
     def append(self, study: str, events: Sequence[Event]) -> int:
-        return self._log(study).extend(events)
+        return self._logs[study].extend(events)
 
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
-        events = self._log(study).events
+        events = self._logs[study].events
         return events[since:] if limit is None else events[since : since + limit]
 
     def elsewhere(self) -> Storage:
@@ -97,9 +104,3 @@ class MemoryStorage(Storage):
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("A MemoryStorage lives in this process alone; serve it to others with inloop.storage.Server.")
-
-    def _log(self, study: str) -> _Log:
-        try:
-            return self._logs[study]
-        except KeyError:
-            raise StudyNotFound(study, list(self._logs)) from None
