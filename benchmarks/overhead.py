@@ -7,8 +7,9 @@
 2. One trial: random ask, 10 x (report + should_prune by the median rule), tell; by trials told before.
 3. ``import``, in a fresh process.
 
-In parts 1 and 2 the rivals take turns, so that a busy machine is busy for all of them. What is here is measured in
-one run and kept in ``results/overhead.json``.
+In parts 1 and 2 the rivals take turns of thirty steps. A turn during which a neighbour used the same core (a fixed loop
+before or after it took a sixth longer than it can) does not count, of no rival, unless there is no other; how many
+counted is kept with the result. All is measured in one run and kept in ``results/overhead.json``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import random
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,10 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import inloop
 import runner
 from inloop import Float, Space
+from quiet import Core, chosen
 
 RESULTS = Path(__file__).parent / "results"
+CORE = Core()
 NAMES = [f"x{i}" for i in range(10)]
 STEPS = 10
 Step = Callable[[], None]
@@ -193,32 +195,29 @@ TRIALS: dict[str, tuple[Callable[[int], Step], int]] = {
 def measure(makers: dict[str, tuple[Callable[[int], Step], int]], sizes: list[int], seconds: float) -> dict[str, Any]:
     """Return rival -> history size -> median CPU milliseconds of a step.
 
-    Rivals take turns of ten steps. A history grows by at most a fifth (by 30 at least) while it is measured; a
-    slow rival ends when it has used up its ``seconds``, after 10 steps at least.
+    Rivals take turns of thirty steps. A history grows by at most a fifth (by 30 at least) while it is measured; a
+    slow rival ends when it has used up its ``seconds``, after 30 steps at least.
     """
-    out: dict[str, dict[str, float]] = {name: {} for name in makers}
+    out: dict[str, Any] = {name: {} for name in makers} | {"turns that count": {}}
     for told in sizes:
-        steps = {name: make(told) for name, (make, longest) in makers.items() if told <= longest}
-        for step in steps.values():
-            step()  # imports, caches, fits that belong to the first call
-        spent: dict[str, list[float]] = {name: [] for name in steps}
-        gc.collect()
-        gc.freeze()
-        for _ in range(min(max(30, told // 5), 500) // 10):
-            for name, step in steps.items():
-                if sum(spent[name]) < 1000 * seconds:
-                    spent[name] += [_cpu_ms(step) for _ in range(10)]
-        gc.unfreeze()
-        for name in steps:
-            out[name][str(told)] = round(statistics.median(spent[name]), 4)
-        print(f"{told:>8} trials: " + ", ".join(f"{n} {out[n][str(told)]:.3f} ms" for n in steps), flush=True)
+        turns: dict[str, list[tuple[list[float], bool]]] = {}
+        for _ in range(5 if told < 1000 else 1):  # a short history has room for few turns
+            steps = {name: make(told) for name, (make, longest) in makers.items() if told <= longest}
+            for step in steps.values():
+                step()  # imports, caches, fits that belong to the first call
+            gc.collect()
+            gc.freeze()
+            for _ in range(min(max(30, told // 5), 600) // 30):
+                for name, step in steps.items():
+                    if sum(sum(times) for times, _ in turns.setdefault(name, [])) < 1000 * seconds:
+                        turns[name].append(CORE.turn(step, 30))
+            gc.unfreeze()
+        for name in turns:
+            out[name][str(told)] = round(statistics.median(chosen(turns[name])), 4)
+        counted = {name: f"{sum(not shared for _, shared in t)}/{len(t)}" for name, t in turns.items()}
+        out["turns that count"][str(told)] = counted
+        print(f"{told:>8} trials: " + ", ".join(f"{n} {out[n][str(told)]:.3f} ms" for n in turns), counted, flush=True)
     return out
-
-
-def _cpu_ms(step: Step) -> float:
-    start = time.process_time_ns()
-    step()
-    return (time.process_time_ns() - start) / 1e6
 
 
 def imports() -> dict[str, float]:
@@ -230,8 +229,12 @@ def imports() -> dict[str, float]:
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     for name in ("numpy", "inloop", "optuna", "hyperopt", "rustuna"):
         code = f"import time; a = time.process_time(); import {name}; print(time.process_time() - a)"
-        runs = [float(subprocess.check_output([sys.executable, "-c", code], env=env)) for _ in range(12)]
-        out[name] = round(statistics.median(runs[1:]), 4)
+        runs = []
+        for _ in range(12):
+            shared = not CORE.wait()
+            took = float(subprocess.check_output([sys.executable, "-c", code], env=env))
+            runs.append(([took], shared or CORE.shared()))
+        out[name] = round(statistics.median(chosen(runs[1:])), 4)
     print("import: " + ", ".join(f"{n} {v:.3f} s" for n, v in out.items()))
     return out
 

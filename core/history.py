@@ -141,7 +141,7 @@ class History:
         self.events = 0
         self._changed: list[int] = []  # trial numbers, once per change of parameters
         self._encoded: dict[Space, Encoded] = {}
-        self._finals: dict[tuple[int, int], Losses] = {}
+        self._finals: dict[int, dict[int, Losses]] = {}  # by stream and step
         self._tables: dict[tuple[int, Rungs], RungTable] = {}
         self._fold: dict[str, Callable[[Event], None]] = {
             "report": self._report,
@@ -204,9 +204,10 @@ class History:
 
     def finals(self, stream: int, step: int) -> Losses:
         """Return the losses that complete trials reported at ``step`` of ``stream``."""
-        losses = self._finals.get((stream, step))
+        at_steps = self._finals.setdefault(stream, {})
+        losses = at_steps.get(step)
         if losses is None:
-            losses = self._finals[stream, step] = Losses()
+            losses = at_steps[step] = Losses()
             for t in self.trials:
                 curve = t.curves.get(stream)
                 if t.state is COMPLETE and curve is not None and step in curve.seen:
@@ -316,7 +317,7 @@ class History:
     def _report(self, e: Event) -> None:
         _, _, _, number, (stream, step, value) = e
         trial = self.trials[number]
-        if trial.finished:
+        if trial.state is not RUNNING:
             return
         curve = trial.curves.get(stream)
         if curve is None:
@@ -390,10 +391,11 @@ class History:
         self.fullest = max(self.fullest, trial.reports)
         for stream, curve in trial.curves.items():
             self.longest = max(self.longest, curve.top)
-            if not self._finals:
+            at_steps = self._finals.get(stream)
+            if at_steps is None:
                 continue
             for step, v in zip(curve.steps, curve.values, strict=True):
-                losses = self._finals.get((stream, step))
+                losses = at_steps.get(step)
                 if losses is not None:
                     losses.add(self.sign * v)
 

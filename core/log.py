@@ -21,6 +21,17 @@ logger = logging.getLogger("inloop")
 
 _PAGE = 5000  # events read at once: a long log need not be in memory as events
 
+_forks = 0  # between the first process and this one; cheaper to look at than os.getpid
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
 #: What happened, to which trial (-1: none), and the data; see `inloop.events`.
 Fact = tuple[str, int, Any]
 
@@ -50,7 +61,7 @@ class Log:
         self.sync()
 
     def _enter_process(self) -> None:
-        self._pid = os.getpid()
+        self._born = _forks
         #: Random name of this process in the log.
         self.worker = os.urandom(8).hex()
         self._seq = 0
@@ -60,7 +71,7 @@ class Log:
     def write(self, *facts: Fact) -> None:
         """Append facts, all or none, and fold in what is new in the log."""
         with self.lock:
-            if os.getpid() != self._pid:
+            if self._born != _forks:
                 self._after_fork()
             if facts:
                 events = []
@@ -73,19 +84,23 @@ class Log:
                 if at == self.history.events:  # nobody else has written since: there is nothing to read
                     self.history.apply(events)
                     return
-            self.sync()
+            self.read()
 
     def sync(self) -> None:
         """Fold in what is new in the log."""
         with self.lock:
-            events = self.storage.read(self.name, self.history.events, _PAGE)
-            if len(events) == _PAGE:
-                with _no_collections():
-                    while len(events) == _PAGE:
-                        self._fold(events)
-                        events = self.storage.read(self.name, self.history.events, _PAGE)
-            if events:
-                self._fold(events)
+            self.read()
+
+    def read(self) -> None:
+        """Do what `sync` does, for a caller that has the lock."""
+        events = self.storage.read(self.name, self.history.events, _PAGE)
+        if len(events) == _PAGE:
+            with _no_collections():
+                while len(events) == _PAGE:
+                    self._fold(events)
+                    events = self.storage.read(self.name, self.history.events, _PAGE)
+        if events:
+            self._fold(events)
 
     def _fold(self, events: list[Event]) -> None:
         if self.storage.shared or events[-1].worker != self.worker:
@@ -137,7 +152,7 @@ class Log:
         """Renew the lease if it needs it; return whether to go on."""
         with self.lock:
             mine = [n for n in self.history.running if self.history.trials[n].worker == self.worker]
-            if not mine or os.getpid() != self._pid:
+            if not mine or self._born != _forks:
                 self._beating = False
                 return False
             if time.monotonic() - self._spoke >= self.lease / 4:

@@ -97,6 +97,8 @@ class FrozenTrial:
 
     def held_facts(self) -> list[Fact]:
         """Return what `Trial.hold` keeps, as reports, and forget it."""
+        if not self.held:
+            return []
         held = list(self.held.items())
         self.held.clear()
         return [("report", self.number, (stream, step, value)) for stream, (step, value) in held]

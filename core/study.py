@@ -13,7 +13,7 @@ from .distributions import Distribution
 from .events import Event, check_json
 from .history import History
 from .log import Log
-from .record import COMPLETE, FAILED, LOST, FrozenTrial, TrialState
+from .record import COMPLETE, FAILED, LOST, RUNNING, FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .space import Space
 from .storage import MemoryStorage, Storage
@@ -414,12 +414,10 @@ class Study:
     # What trials and the loop use
 
     def _should_prune(self, record: FrozenTrial, stream: int, since: int) -> bool:
-        log = self._log
-        with log.lock:
-            if record.finished or not self.pruner.prune(log.history, record, stream, since):
-                return record.finished
-            log.write(("pruned", record.number, (stream, record.curves[stream].steps[-1])))
-            return True
+        if record.state is not RUNNING or not self.pruner.prune(self._history, record, stream, since):
+            return record.state is not RUNNING
+        self._log.write(("pruned", record.number, (stream, record.curves[stream].steps[-1])))
+        return True
 
     def _stream(self, number: int) -> np.random.Generator:
         """Return the random stream of a trial's proposal; the generator is shared, so use it under the lock."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from .distributions import Categorical, Distribution, Float, Int
 from .events import check_json
-from .record import FrozenTrial, TrialState
+from .record import LOST, RUNNING, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from .log import Fact
@@ -133,7 +133,7 @@ class Trial:
         if type(step) is not int or type(stream) is not int or step < 0 or stream < 0:
             step, stream = _whole("step", step), _whole("stream", stream)
         record = self._record
-        if record.finished:
+        if record.state is not RUNNING:
             self._refuse("takes no more reports")
         if record.held:
             record.held.pop(stream, None)
@@ -184,23 +184,24 @@ class Trial:
         Returns:
             True if the trial should end: the decision is kept, and the study will record PRUNED.
         """
-        record = self._record
-        if record.finished:
-            if record.state is TrialState.LOST:
+        record, study = self._record, self.study
+        if record.state is not RUNNING:
+            if record.state is LOST:
                 self._refuse("is not yours any more")
             return True
         if record.pruned:
             return True
-        if self._unsent:
-            self._send()
-        else:
-            self.study._log.sync()
-        if record.last is None:
-            return False
-        stream = record.last[0]
-        since = self._asked.get(stream, 0)
-        self._asked[stream] = len(record.curves[stream])
-        return self.study._should_prune(record, stream, since)
+        with study._log.lock:
+            if self._unsent:
+                self._send()
+            else:
+                study._log.read()
+            if record.last is None:
+                return False
+            stream, _, _ = record.last
+            since = self._asked.get(stream, 0)
+            self._asked[stream] = len(record.curves[stream].steps)
+            return study._should_prune(record, stream, since)
 
     def steps(self, iterable: Iterable[_T]) -> Iterator[_T]:
         """Go through ``iterable`` until its end, or until the pruner says stop about what a step has reported.

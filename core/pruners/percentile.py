@@ -49,11 +49,12 @@ class PercentilePruner(Pruner):
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
         curve = trial.curves[stream]
-        if not due(curve, since, self.n_warmup_steps, self.interval_steps):
+        step = curve.steps[-1]
+        if step < self.n_warmup_steps or history.states[COMPLETE] < self.n_startup_trials:
             return False
-        if history.states[COMPLETE] < self.n_startup_trials:
+        if self.interval_steps > 1 and not due(curve, since, self.n_warmup_steps, self.interval_steps):
             return False
-        others = history.finals(stream, curve.steps[-1])
+        others = history.finals(stream, step)
         n = len(others)
         if n < self.n_min_trials:
             return False
