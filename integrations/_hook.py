@@ -12,6 +12,7 @@ from inloop import Trial, TrialPruned, TrialState
 
 _T = TypeVar("_T")
 _DIRECTIONS = {"min": "minimize", "max": "maximize"}
+_UNSHOWN = ("trial", "order", "X", "y", "sample_weight")  # in a hook's repr
 # names that mean one thing alone in deep learning's frameworks: "val_loss", "eval_accuracy", "valid/acc_epoch"
 _KNOWN = re.compile(
     r"((train|val|valid|validation|test|eval)[_/])?(?:(?P<min>loss)|acc|accuracy)(_epoch|_step)?(/dataloader_idx_\d+)?"
@@ -182,7 +183,7 @@ class Hook:
         return {**{k: v for k, v in vars(self).items() if k[0] != "_"}, "_fit": None}
 
     def __repr__(self) -> str:
-        given = {k: v for k, v in vars(self).items() if k[0] != "_" and k not in ("trial", "order") and v is not None}
+        given = {k: v for k, v in vars(self).items() if k[0] != "_" and k not in _UNSHOWN and v is not None}
         args = [f"trial={self.trial.number}", *(f"{k}={v!r}" for k, v in given.items())]
         return f"{type(self).__name__}({', '.join(args)})"
 
