@@ -22,9 +22,10 @@ _ASKS = {
 }
 _CLASSES = {"xgboost": "XGBModel", "lightgbm": "LGBMModel", "catboost": "CatBoost"}
 _CALLBACKS = {"xgboost": ("callback", "EarlyStopping"), "lightgbm": ("callback", "_EarlyStoppingCallback")}
-_ROUNDS = (
-    "n_estimators", "iterations", "num_iterations", "num_iteration", "n_iter", "num_tree", "num_trees", "num_round",
-    "num_rounds", "nrounds", "num_boost_round", "max_iter",
+#: What the number of rounds is called, the aliases of LightGBM and CatBoost included.
+ROUNDS = (
+    "n_estimators", "max_epochs", "max_iter", "iterations", "num_boost_round", "n_iter", "nrounds", "num_rounds",
+    "num_round", "num_trees", "num_tree", "num_iteration", "num_iterations",
 )  # fmt: skip
 _FEATURES = ("cat_features", "text_features", "embedding_features")  # of CatBoost, in ``fit`` or as parameters
 
@@ -106,7 +107,7 @@ def fix_rounds(booster: Any, rounds: int) -> None:
     params = booster.get_params()
     off: dict[str, Any] = {name: None for name in _ASKS[kind] if params.get(name) is not None}
     # what was given, an alias of LightGBM included: of two names it goes by the alias
-    given: dict[str, Any] = {name: rounds for name in _ROUNDS if params.get(name) is not None}
+    given: dict[str, Any] = {name: rounds for name in ROUNDS if params.get(name) is not None}
     given = given or {"n_estimators": rounds}
     if kind == "xgboost" and params.get("callbacks"):
         off["callbacks"] = [c for c in params["callbacks"] if not _is_early(c, kind)] or None

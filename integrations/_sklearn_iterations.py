@@ -7,6 +7,7 @@ import numbers
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeAlias
 
@@ -34,12 +35,11 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
-from ._sklearn_early import Watched, best_rounds, kind_of, stops_early
+from . import _sklearn_catboost as catboost
+from ._sklearn_early import ROUNDS, Watched, best_rounds, kind_of, stops_early
 
-#: Takes an estimator as it is after some iterations, returns its score on the fold's test rows.
-Score: TypeAlias = Callable[[Any], float]
 #: Fits an estimator with the given arguments and tells a `Watch` how it does.
-Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], Score, "Watch"], None]
+Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], "Score", "Watch"], None]
 
 _JUDGED = ("study", "created", "report", "pruned", "finished")  # kinds of events that pruners go by
 _FIRST = 3  # the iteration of the first report; earlier ones do not foretell the last
@@ -90,6 +90,24 @@ class View:
 
     def __reduce__(self) -> Any:
         return View, (self.fork()._log,)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Takes an estimator as it is after some iterations, returns its score on the fold's test rows.
+
+    Attributes:
+        X: The rows, as the last step of the estimator takes them.
+        y: Their targets.
+        of: Takes an estimator, ``X`` and ``y``.
+    """
+
+    X: Any
+    y: Any
+    of: Callable[[Any, Any, Any], float]
+
+    def __call__(self, view: Any) -> float:
+        return self.of(view, self.X, self.y)
 
 
 class Watch:
@@ -234,10 +252,10 @@ class _Fold:
             return
         params = _check_method_params(X, params=options["score_params"], indices=options["test"])
 
-        def score(view: Any) -> float:
-            return self._value(_score(view, rows, test_y, options["scorer"], params, options["error_score"]))
+        def score(view: Any, X: Any, y: Any) -> float:
+            return self._value(_score(view, X, y, options["scorer"], params, options["error_score"]))
 
-        family(last, args, kwargs, score, self._watch)
+        family(last, args, kwargs, Score(rows, test_y, score), self._watch)
 
 
 def last_step(estimator: Any) -> Any:
@@ -254,6 +272,8 @@ def family_of(estimator: Any) -> Family | None:
         return _xgboost
     if lightgbm is not None and isinstance(estimator, lightgbm.LGBMModel):
         return _lightgbm
+    if kind_of(estimator) == "catboost":
+        return _catboost
     if isinstance(estimator, _BY_TREES):
         return _by_trees
     if isinstance(estimator, _BY_ROUNDS):
@@ -272,6 +292,8 @@ def iterations_of(estimator: Any) -> int:
             return int(estimator.get_booster().num_boosted_rounds())
         if family is _lightgbm:
             return int(estimator.booster_.current_iteration())
+        if family is _catboost:
+            return int(estimator.tree_count_ or 0)
         if family in (_by_rounds, _by_epochs):
             return int(estimator.n_iter_)
         if family is _skorch:
@@ -291,11 +313,17 @@ def most_iterations(estimator: Any, space: Mapping[str, Any]) -> int:
     last = last_step(estimator)
     if family_of(last) is _by_epochs:
         return min(int(last.max_iter), _LAST_EPOCH)
-    names = ("n_estimators", "max_iter", "max_epochs")
-    searched = [d for n, d in space.items() if n.rpartition("__")[2] in names]
-    fixed = next((getattr(last, n) for n in names if hasattr(last, n)), 0)
+    searched = [d for n, d in space.items() if n.rpartition("__")[2] in ROUNDS]
+    params = last.get_params()
+    # an alias, where it is given, goes before the usual name
+    fixed = next((params[n] for n in reversed(ROUNDS) if isinstance(params.get(n), numbers.Integral)), _default(last))
     tops = [d.high if hasattr(d, "high") else max(getattr(d, "choices", [0])) for d in searched] or [fixed]
     return max((int(top) for top in tops if isinstance(top, numbers.Integral)), default=0)
+
+
+def _default(estimator: Any) -> int:
+    """Return the number of iterations of an estimator that is given none."""
+    return {"catboost": 1000, "xgboost": 100}.get(kind_of(estimator) or "", 0)
 
 
 def steps(total: int, ratio: float) -> Iterator[int]:
@@ -335,11 +363,10 @@ def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score:
 def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
     from lightgbm.callback import EarlyStopException
 
-    due = set(steps(estimator.n_estimators, _CALLBACK_RATIO))
-
     def report(env: Any) -> None:
         step = env.iteration - env.begin_iteration + 1
-        if step in due:
+        # the number of rounds has many names
+        if step in steps(env.end_iteration - env.begin_iteration, _CALLBACK_RATIO):
             view = copy.copy(estimator)
             view._Booster, view.fitted_ = env.model, True
             if watch(step, score(view)):
@@ -347,6 +374,18 @@ def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
 
     report.order = 25  # type: ignore[attr-defined]  # before LightGBM's own early stopping
     estimator.fit(*args, **{**kwargs, "callbacks": [*(kwargs.get("callbacks") or []), report]})
+
+
+def _catboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+    if not catboost.reports(estimator, args[1], score.y, kwargs):
+        estimator.fit(*args, **kwargs)
+        return
+    due = set(steps(most_iterations(estimator, {}), _CALLBACK_RATIO))
+
+    def stop(step: int, model: Callable[[], Any]) -> bool:
+        return step in due and watch(step, score(model()))
+
+    catboost.fit_with_reports(estimator, args, kwargs, (score.X, score.y), stop)
 
 
 def _by_trees(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:

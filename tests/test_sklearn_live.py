@@ -11,12 +11,12 @@ import inloop
 import joblib
 import numpy as np
 import pytest
-from inloop.integrations._sklearn_iterations import steps
+from inloop.integrations._sklearn_iterations import most_iterations, steps
 from inloop.integrations.sklearn import BayesSearchCV
 from inloop.pruners import PercentilePruner, SuccessiveHalvingPruner, ThresholdPruner
 from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -198,7 +198,17 @@ def lightgbm(kind, **options):
     return getattr(module, kind)(n_estimators=30, subsample=0.7, subsample_freq=1, n_jobs=1, verbose=-1, **options)
 
 
+def catboost(kind, **options):
+    module = pytest.importorskip("catboost")
+    if not isinstance(options.get("random_state", 0), int):
+        pytest.skip("CatBoost takes numbers alone as seeds")
+    options = {"thread_count": 1, "verbose": False, "allow_writing_files": False, **options}
+    return getattr(module, kind)(n_estimators=30, **options)
+
+
 FAMILIES = {
+    "catboost": lambda **o: catboost("CatBoostClassifier", **o),
+    "catboost regressor": lambda **o: catboost("CatBoostRegressor", **o),
     "xgboost": lambda **o: xgboost("XGBClassifier", **o),
     "xgboost regressor": lambda **o: xgboost("XGBRegressor", **o),
     "lightgbm": lambda **o: lightgbm("LGBMClassifier", **o),
@@ -241,7 +251,7 @@ def test_a_fit_that_is_not_pruned_is_a_plain_fit(family, seed):
     assert (ours.cv_results_["n_iterations_run"] == 90).all()
     first = ours.study_.trials[0]
     assert first.curves[2].steps == (
-        [3, 9, 27] if family.split()[0] not in ("xgboost", "lightgbm") else [3, 5, 9, 16, 27]
+        [3, 9, 27] if family.split()[0] not in ("catboost", "xgboost", "lightgbm") else [3, 5, 9, 16, 27]
     )
     assert set(first.curves) == {0, 1, 2}
 
@@ -256,7 +266,7 @@ def test_a_fit_that_is_pruned_ends_at_once(family):
     assert np.isnan(table["split0_test_score"][1:]).all()
     for trial, partial in zip(search.study_.trials[1:], table["partial_mean_test_score"][1:], strict=True):
         assert trial.curves[2].steps == [3]
-        assert trial.curves[2].values == [partial]
+        assert trial.curves[2].values == pytest.approx([partial], rel=1e-12)
     assert (table["mean_fit_time"] > 0).all()
     assert search.best_index_ == 0
     params = search.best_estimator_.get_params()
@@ -300,6 +310,59 @@ def test_estimators_without_reports_are_pruned_between_folds():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         search_of(resource="iterations").fit(*CANCER)  # nothing is pruned, so nothing is missed
+
+
+@pytest.mark.parametrize("name", ["n_estimators", "num_iterations", "num_trees", "n_iter", "num_boost_round"])
+def test_rounds_of_lightgbm_have_many_names(name):
+    pytest.importorskip("lightgbm")
+    model = lightgbm("LGBMClassifier", random_state=0)
+    space = {**DEPTH, name: [60]}
+    search = search_of(model, space, n_iter=1, resource="iterations", pruner=NEVER).fit(*CANCER)
+    assert search.study_.trials[0].curves[2].steps == [3, 5, 9, 16, 27, 47]
+    assert list(search.cv_results_["n_iterations_run"]) == [4 * 60]
+    assert most_iterations(model, inloop.Space({name: inloop.Categorical([60])})) == 60
+    assert most_iterations(clone(model).set_params(**{name: 70}), inloop.Space(DEPTH)) == 70
+
+
+SPEAKS = {  # what CatBoost evaluates inside its fit, in the words of its estimators
+    "neg_log_loss": "CatBoostClassifier",
+    "accuracy": "CatBoostClassifier",
+    "roc_auc_ovr": "CatBoostClassifier",
+    "r2": "CatBoostRegressor",
+}
+
+
+@pytest.mark.parametrize("labels", ["numbers", "texts", "two"])
+@pytest.mark.parametrize("scoring", SPEAKS)
+def test_catboost_reports_the_scores_of_its_stages(scoring, labels):
+    X, y = (a[::4] for a in load_digits(return_X_y=True))
+    y = {"numbers": y, "texts": np.array(list("jihgfedcba"))[y], "two": y > 4}[labels if scoring != "r2" else "numbers"]
+    split = [(np.arange(300), np.arange(300, len(y)))]
+    options = {"cv": split, "scoring": scoring, "pruner": NEVER, "resource": "iterations", "error_score": "raise"}
+    model = catboost(SPEAKS[scoring], random_state=0)
+    search = search_of(model, {"max_depth": [2]}, n_iter=1, **options).fit(X, y)
+    curve = search.study_.trials[0].curves[2]
+    for step, value in zip(curve.steps, curve.values, strict=True):
+        short = clone(model).set_params(n_estimators=step, max_depth=2)
+        short.set_params(learning_rate=clone(model).fit(X[:300], y[:300]).learning_rate_)  # it goes by the rounds
+        alone = GridSearchCV(short, {}, cv=split, scoring=scoring).fit(X, y).cv_results_["split0_test_score"][0]
+        np.testing.assert_allclose(value, alone, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"loss_function": "MultiRMSE"}, {"eval_metric": "R2"}, {"loss_function": "CrossEntropy"}, {"eval_set": True}],
+)
+def test_catboost_that_evaluates_something_of_its_own_is_left_alone(options):
+    X, y = CANCER
+    classes = options.get("loss_function") == "CrossEntropy"
+    target = np.column_stack([y, X[:, 0]]) if options.get("loss_function") == "MultiRMSE" else y
+    kwargs = {"eval_set": (X, y)} if options.pop("eval_set", False) else {}
+    model = catboost("CatBoostClassifier" if classes else "CatBoostRegressor", random_state=0, **options)
+    search = search_of(
+        model, {"max_depth": [2, 3]}, n_iter=2, resource="iterations", pruner=ALWAYS, error_score="raise"
+    )
+    assert set(search.fit(X, target, **kwargs).study_.trials[0].curves) == {0, 1}
 
 
 EPOCHS = {
