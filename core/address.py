@@ -80,4 +80,4 @@ def arrive(address: Address, number: int, proposal: dict[str, Any], rng: Any, as
     with study._log.lock:
         study._log.sync()
         record = study._log.history.trials[number]
-    return Trial(study, record, proposal, rng, asked)
+    return Trial(study, record, proposal, rng, asked, away=study._log.worker != address.worker)

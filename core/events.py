@@ -17,6 +17,7 @@ kind           trial  data
 ``params``     n      ``[space id or None, {name: stored value}]``
 ``stream``     n      ``[stream, step, token]``; the writer runs this stream from ``step`` on; the first one counts
 ``report``     n      ``[stream, step, value]``
+``held``       n      ``[stream, step, value]``; a report if the trial ends before a later one of the stream
 ``pruned``     n      ``[stream, step]`` of the report at which the pruner said stop
 ``attr``       n, -1  ``[key, value]``; -1 is the study itself
 ``finished``   n      ``[state name, value, time]``; the first one counts

@@ -145,6 +145,7 @@ class History:
         self._tables: dict[tuple[int, Rungs], RungTable] = {}
         self._fold: dict[str, Callable[[Event], None]] = {
             "report": self._report,
+            "held": self._held,
             "params": self._params,
             "proposed": self._proposed,
             "created": self._created,
@@ -324,6 +325,8 @@ class History:
             curve = trial.curves[stream] = Curve()
         if step in curve.seen:
             return
+        if trial.held:
+            trial.held.pop(stream, None)
         curve.seen.add(step)
         curve.steps.append(step)
         curve.values.append(value)
@@ -338,6 +341,11 @@ class History:
             for (of, _), table in self._tables.items():
                 if of == stream:
                     table.feed(number, curve, len(curve.steps) - 1)
+
+    def _held(self, e: Event) -> None:
+        stream, step, value = e.data
+        if not self.trials[e.trial].finished:
+            self.trials[e.trial].held[stream] = step, value, e.worker
 
     def _pruned(self, e: Event) -> None:
         if not self.trials[e.trial].finished:

@@ -81,8 +81,8 @@ class FrozenTrial:
         self.curves: dict[int, Curve] = {}
         #: (stream, first step) -> token of the run of training that reports there.
         self.claims: dict[tuple[int, int], str] = {}
-        #: Stream -> (step, value) that is reported when the trial ends, see `Trial.hold`.
-        self.held: dict[int, tuple[int, float]] = {}
+        #: Stream -> (step, value, worker) that is reported when the trial ends, see `Trial.hold`.
+        self.held: dict[int, tuple[int, float, str]] = {}
         self.pruned = False
         self.user_attrs: dict[str, Any] = {}
         #: Parameters proposed while it runs, of which the objective takes what it needs.
@@ -95,13 +95,12 @@ class FrozenTrial:
         self._start = start
         self._finish: float | None = None
 
-    def held_facts(self) -> list[Fact]:
-        """Return what `Trial.hold` keeps, as reports, and forget it."""
+    def held_facts(self, worker: str | None = None) -> list[Fact]:
+        """Return what `Trial.hold` keeps, in one process or all, as reports, and forget it."""
         if not self.held:
             return []
-        held = list(self.held.items())
-        self.held.clear()
-        return [("report", self.number, (stream, step, value)) for stream, (step, value) in held]
+        held = [(stream, *self.held.pop(stream)) for stream, (_, _, w) in [*self.held.items()] if worker in (None, w)]
+        return [("report", self.number, (stream, step, value)) for stream, step, value, _ in held]
 
     @property
     def finished(self) -> bool:

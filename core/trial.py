@@ -58,12 +58,14 @@ class Trial:
         proposal: dict[str, Any],
         rng: np.random.Generator | None = None,
         asked: dict[int, int] | None = None,
+        away: bool = False,
     ) -> None:
         self.study = study
         self._record = record
         self._proposal = proposal
         self._rng = rng
         self._asked = {} if asked is None else asked  # stream -> number of its reports that should_prune has seen
+        self._away = away  # whether another process tells how the trial ends
         self._unsent: list[Fact] = []  # reports and parameters for the next exchange with a shared storage
         self._fresh: dict[str, Any] = {}  # parameters among them
         self._sent = time.monotonic()
@@ -152,7 +154,11 @@ class Trial:
         For loops that report only every so many steps and do not know which step is the last.
         Arguments as `report`.
         """
-        self._record.held[stream] = (step, as_value(value, f"trial {self.number}: a held value"))
+        value = as_value(value, f"trial {self.number}: a held value")
+        if self._away:
+            self._send(("held", self.number, (stream, step, value)))
+        else:
+            self._record.held[stream] = step, value, self.study._log.worker
 
     def open_stream(self, step: int = 0) -> int:
         """Return the stream for one run of training; hooks call this when a fit begins.
@@ -168,7 +174,7 @@ class Trial:
         if record.finished:
             self._refuse("takes no more reports")
         while True:
-            self._send(*record.held_facts())
+            self._send(*record.held_facts(self.study._log.worker))
             ends = (s for s, c in sorted(record.curves.items()) if c.top == step - 1 and (s, step) not in record.claims)
             taken = {s for s, _ in record.claims} | set(record.curves)
             stream = next(ends, None)
@@ -316,7 +322,7 @@ class Trial:
     def __copy__(self) -> Trial:
         if self._unsent:
             self._send()
-        return type(self)(self.study, self._record, self._proposal, self._rng, dict(self._asked))
+        return type(self)(self.study, self._record, self._proposal, self._rng, dict(self._asked), self._away)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Trial:
         return self.__copy__()

@@ -575,6 +575,21 @@ def test_cross_val_score_costs_nothing_after_the_prune(kind):
     assert study.trials[0].reports == 2
 
 
+@pytest.mark.slow
+def test_the_last_round_before_early_stopping_is_reported_from_another_process():
+    """LightGBM does not say when it stops early, so what was left out is kept until the trial ends."""
+    model = lightgbm.LGBMClassifier(n_estimators=30, n_jobs=1, verbose=-1, learning_rate=1.0, early_stopping_rounds=2)
+    seen = []
+    for n_jobs in (None, 2):
+        trial = ask()
+        params = {"eval_X": X_VALID, "eval_y": Y_VALID, "callbacks": [LightGBMPruningCallback(trial, report_every=4)]}
+        cross_val_score(model, X, Y, cv=3, params=params, n_jobs=n_jobs, error_score="raise")
+        trial.study.tell(trial, 1.0)
+        seen.append(sorted(c.steps for c in trial._record.curves.values()))
+    assert seen[0] == seen[1]
+    assert all(len(steps) == 2 and steps[1] < 29 for steps in seen[0])
+
+
 # XGBoost's own cases
 
 XGB_MIN = [

@@ -489,12 +489,28 @@ def test_catboost_sets_metrics_and_periods():
     assert model.tree_count_ == model.best_iteration_ + 1 <= 5
 
 
-def test_skorch_in_cross_val_score():
-    way, trial = Skorch(), ask()
-    net = way.net([way.hook(trial)], 2)
-    scores = cross_val_score(net, X, Y.astype("int64"), cv=3, error_score="raise")
+def in_search(name, hook, rounds):
+    """Return an estimator with the hook and what to give cross_val_score."""
+    way = {"catboost": CatBoost, "skorch": Skorch}[name]()
+    if name == "skorch":
+        return way.net([hook(way)], rounds), {}
+    model = way.catboost.CatBoostClassifier(
+        iterations=rounds, thread_count=1, verbose=False, allow_writing_files=False
+    )
+    return model, {"params": {"eval_set": (X_VALID, Y_VALID), "callbacks": [hook(way)]}}
+
+
+@pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)], ids=["serial", "loky"])
+@pytest.mark.parametrize("storage", ["memory", "file"])
+@pytest.mark.parametrize("name", ["catboost", "skorch"])
+def test_cross_val_score(name, storage, n_jobs, tmp_path):
+    url = str(tmp_path / "study.db") if storage == "file" else None
+    trial = inloop.create_study(sampler="random", storage=url, seed=0).ask()
+    model, given = in_search(name, lambda way: way.hook(trial, report_every=3), 5)
+    scores = cross_val_score(model, X, Y.astype("int64"), cv=3, n_jobs=n_jobs, error_score="raise", **given)
     assert np.isfinite(scores).all()
-    assert [list(curve(trial, s)) for s in range(3)] == [[0, 1]] * 3
+    trial.study.tell(trial, scores.mean())
+    assert [sorted(curve(trial, s)) for s in range(3)] == [[2, 4]] * 3, "the last round is there, from any process"
 
 
 def test_transformers_several_sets_and_evaluations_outside(tmp_path):
