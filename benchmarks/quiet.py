@@ -36,12 +36,7 @@ class Core:
             patience: Seconds to wait for the core, at most.
         """
         shared = not self.wait(patience)
-        spent = []
-        for _ in range(times):
-            start = time.process_time_ns()
-            step()
-            spent.append((time.process_time_ns() - start) / 1e6)
-        return spent, shared or self.shared()
+        return cpu_ms(step, times), shared or self.shared()
 
     def wait(self, patience: float = 2.0) -> bool:
         """Wait for the core, ``patience`` seconds at most, and return whether it is free."""
@@ -51,6 +46,16 @@ class Core:
                 break
             time.sleep(0.001)
         return not shared
+
+
+def cpu_ms(step: Step, times: int) -> list[float]:
+    """Return the CPU milliseconds of each of so many calls."""
+    spent = []
+    for _ in range(times):
+        start = time.process_time_ns()
+        step()
+        spent.append((time.process_time_ns() - start) / 1e6)
+    return spent
 
 
 def chosen(turns: list[tuple[list[float], bool]]) -> list[float]:

@@ -38,12 +38,13 @@ import inloop
 from inloop import Float, Space
 from inloop.events import Event
 from inloop.storage import MemoryStorage, SqliteStorage, open_storage
-from quiet import Core, chosen
+from quiet import Core, chosen, cpu_ms
 
 RESULTS = Path(__file__).parent / "results"
 STEPS = 10
 SPACE = Space({n: Float(0, 1) for n in "xyz"})
 Step = Callable[[], None]
+TIMES = ("cpu_ms", "mean_cpu_ms", "wall_ms")
 IN_MEMORY = ("inloop memory", "optuna memory")
 SLOW = {"optuna sqlite": 12, "optuna journal": 25}  # cycles in a round, where others make 300
 
@@ -200,7 +201,7 @@ def open_cycle(kind: str, where: str) -> Step:
 
 
 def timed(step: Step, cycles: int, alone: bool = True) -> dict[str, float]:
-    """Return the mean CPU and wall milliseconds of a cycle, in turns of a tenth of them."""
+    """Return the median and the mean CPU and the mean wall milliseconds of a cycle, timed in ten turns."""
     for _ in range(3):
         step()
     core = Core() if alone else None
@@ -208,18 +209,13 @@ def timed(step: Step, cycles: int, alone: bool = True) -> dict[str, float]:
     turns, wall = [], 0.0
     for _ in range(cycles // size):
         if core is not None:
-            core.wait()
+            core.wait(0.5)
         start = time.perf_counter()
-        turns.append(core.turn(step, size, 0.0) if core is not None else (_cpu_ms(step, size), True))
+        turns.append((cpu_ms(step, size), False) if core is None else core.turn(step, size, 0.0))
         wall += time.perf_counter() - start
-    return {"cpu_ms": statistics.mean(chosen(turns)), "wall_ms": wall / (cycles // size * size) * 1e3}
-
-
-def _cpu_ms(step: Step, times: int) -> list[float]:
-    start = time.process_time_ns()
-    for _ in range(times):
-        step()
-    return [(time.process_time_ns() - start) / 1e6 / times]
+    spent = chosen(turns)
+    mean_wall = wall / (cycles // size * size) * 1e3
+    return {"cpu_ms": statistics.median(spent), "mean_cpu_ms": statistics.mean(spent), "wall_ms": mean_wall}
 
 
 def work(kind: str, where: str, cycles: int) -> None:
@@ -241,7 +237,7 @@ def at_once(kind: str, where: str, cycles: int, processes: int) -> dict[str, flo
         w.stdin.write("go alone\n" if processes == 1 else "go\n")
         w.stdin.flush()
     found = [json.loads(w.communicate()[0]) for w in workers]
-    return {k: statistics.mean(f[k] for f in found) for k in ("cpu_ms", "wall_ms")}
+    return {k: statistics.mean(f[k] for f in found) for k in TIMES}
 
 
 def measure(kind: str, url: str, log: list[Event], trials: int, processes: int) -> dict[str, float]:
@@ -276,7 +272,7 @@ def cycles_part(servers: list[str], histories: list[int], rounds: int) -> list[d
                         taken.setdefault(kind, []).append(measure(kind, url, log, trials, processes))
             for kind, found in taken.items():
                 row = {"storage": kind, "trials": trials, "processes": processes}
-                row |= {k: round(statistics.median(f[k] for f in found), 4) for k in ("cpu_ms", "wall_ms")}
+                row |= {k: round(statistics.median(f[k] for f in found), 4) for k in TIMES}
                 row["cpu_ms_of_rounds"] = [round(f["cpu_ms"], 4) for f in found]
                 rows.append(row)
                 times = f"{row['cpu_ms']:9.3f} ms CPU {row['wall_ms']:9.3f} ms"
