@@ -17,6 +17,7 @@ from .trial import Trial, TrialLost, TrialPruned
 
 if TYPE_CHECKING:
     from . import spaces, terminators
+    from .population import PopulationStudy
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ __all__ = [
     "FrozenTrial",
     "Int",
     "MemoryStorage",
+    "PopulationStudy",
     "Space",
     "SpaceWarning",
     "Study",
@@ -52,4 +54,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in ("spaces", "terminators"):  # not every program needs them
         return import_module(f".{name}", __name__)
+    if name == "PopulationStudy":
+        return import_module(".population", __name__).PopulationStudy
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
