@@ -211,8 +211,8 @@ class History:
             losses = at_steps[step] = Losses()
             for t in self.trials:
                 curve = t.curves.get(stream)
-                if t.state is COMPLETE and curve is not None and step in curve.seen:
-                    losses.add(self.sign * curve.values[curve.steps.index(step)])
+                if t.state is COMPLETE and curve is not None and (place := curve.place(step)) is not None:
+                    losses.add(self.sign * curve.values[place])
         return losses
 
     def rungs(self, stream: int, rungs: Rungs) -> RungTable:
@@ -323,18 +323,11 @@ class History:
         curve = trial.curves.get(stream)
         if curve is None:
             curve = trial.curves[stream] = Curve()
-        if step in curve.seen:
+        if step <= curve.top and curve.place(step) is not None:
             return
         if trial.held:
             trial.held.pop(stream, None)
-        curve.seen.add(step)
-        curve.steps.append(step)
-        curve.values.append(value)
-        bests, loss = curve.bests, self.sign * value
-        best = bests[-1] if bests else math.inf
-        bests.append(loss if loss < best else best)
-        if step > curve.top:
-            curve.top = step
+        curve.add(step, value, self.sign * value)
         trial.reports += 1
         trial.last = (stream, step, value)
         if self._tables:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import enum
+import math
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 from .distributions import Distribution
@@ -29,16 +31,39 @@ RUNNING, COMPLETE, PRUNED, FAILED, LOST = TrialState
 class Curve:
     """The reports of one stream of a trial, in order of arrival."""
 
-    __slots__ = ("bests", "seen", "steps", "top", "values")
+    __slots__ = ("_places", "bests", "steps", "top", "values")
 
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.values: list[float] = []
-        self.seen: set[int] = set()
         #: Lowest loss up to each report; NaN counts as +inf.
         self.bests: list[float] = []
         #: Largest step so far, -1 before any.
         self.top = -1
+        self._places: dict[int, int] | None = None  # of the steps, once they have not come in ascending order
+
+    def add(self, step: int, value: float, loss: float) -> None:
+        """Take in the report of a step that has none."""
+        steps, bests = self.steps, self.bests
+        if step > self.top:
+            self.top = step
+        elif self._places is None:
+            self._places = {s: i for i, s in enumerate(steps)}
+        if self._places is not None:
+            self._places[step] = len(steps)
+        best = bests[-1] if bests else math.inf
+        bests.append(loss if loss < best else best)
+        steps.append(step)
+        self.values.append(value)
+
+    def place(self, step: int) -> int | None:
+        """Return which report is that of ``step``, None if none is."""
+        if step > self.top:
+            return None
+        if self._places is not None:
+            return self._places.get(step)
+        i = bisect_left(self.steps, step)
+        return i if self.steps[i] == step else None
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -140,7 +140,7 @@ class Trial:
         if record.held:
             record.held.pop(stream, None)
         curve = record.curves.get(stream)
-        if (curve is not None and step in curve.seen) or (self._unsent and self._is_unsent(stream, step)):
+        if (curve is not None and curve.place(step) is not None) or (self._unsent and self._is_unsent(stream, step)):
             where = f" of stream {stream}" if stream else ""
             warnings.warn(
                 f"trial {self.number}: step {step}{where} was reported before; the first report counts.", stacklevel=2
