@@ -135,17 +135,22 @@ def run_trial(
         raise
     except BaseException as error:
         trial._close(TrialState.FAILED, None)
-        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-            # Lightning ends the program on Ctrl-C and is deaf to the next one
-            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from error
+        raise_interrupt(error)
         raise
     _warn_unused(record)
     if value != value and not record.pruned:
         warnings.warn(f"trial {trial.number}: the objective returned NaN; the trial is FAILED.", stacklevel=2)
         return trial._close(TrialState.FAILED, value)
     return trial._close(TrialState.COMPLETE, value)
+
+
+def raise_interrupt(error: BaseException) -> None:
+    """Raise KeyboardInterrupt if ``error`` is what a framework has made of it."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+        # Lightning ends the program on Ctrl-C and is deaf to the next one
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from error
 
 
 def _warn_unused(record: FrozenTrial) -> None:

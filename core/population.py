@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .distributions import Categorical, Distribution, Float, Int, level_of, value_at
+from .loop import raise_interrupt
 from .record import COMPLETE, FAILED, PRUNED, RUNNING, FrozenTrial, TrialState
 from .samplers import Sampler, StudyStopped
 from .space import Space
@@ -361,6 +362,9 @@ class PopulationStudy:
             self._error = error
             logger.warning("trial %d failed from step %d: %r", segment.number, segment.start, error, exc_info=error)
             self.tell(segment, state=FAILED)
+        except SystemExit as error:
+            raise_interrupt(error)
+            raise
         else:
             self.tell(segment, value)
 

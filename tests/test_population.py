@@ -1,0 +1,497 @@
+"""Laws of population-based training, on quick arithmetic and on real training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from concurrent.futures import ProcessPoolExecutor
+
+import inloop
+import numpy as np
+import pytest
+from inloop import Categorical, Float, Int, PopulationStudy, Space
+from inloop.population import explored, perturbed
+from scipy import stats
+
+RATE = {"rate": Float(1e-4, 1, log=True)}
+MIXED = Space(
+    {
+        "kind": Categorical(["a", "b"]),
+        "rate": Float(1e-4, 1, log=True),
+        "share": Float(0, 1),
+        "grid": Float(-1, 1, step=0.25),
+        "depth": Int(1, 9),
+        "even": Int(0, 100, step=2),
+        "width": Int(1, 1000, log=True),
+        "batch": Categorical([16, 32, 64, 128]),
+        "norm": stats.norm(0, 1),
+        "only_a": Float(2, 3),
+        "only_b": Int(5, 6),
+    },
+    when={"only_a": {"kind": ["a"]}, "only_b": {"kind": ["b"]}},
+)
+FILES = {"save": lambda w, path: path.write_text(repr(w)), "load": lambda path: float(path.read_text())}
+
+
+def descend(segment, weight):
+    """Go down w**2 from 5, as far as the rate lets it; too high a rate diverges."""
+    weight = 5.0 if weight is None else weight
+    for _ in segment.steps:
+        weight -= 2 * segment.params["rate"] * weight
+    return weight, weight**2
+
+
+def train_file(segment):
+    """The same, for workers: loads and saves itself."""
+    weight, value = descend(segment, None if segment.checkpoint is None else FILES["load"](segment.checkpoint))
+    FILES["save"](weight, segment.path)
+    return value
+
+
+def population(space=RATE, **kwargs):
+    return PopulationStudy(
+        space, **{"population": 6, "interval": 5, "quantile": 0.34, "steps": 30, "seed": 3, **kwargs}
+    )
+
+
+def trained(train=descend, options=None, **kwargs):
+    study = population(**kwargs)
+    study.optimize(train, **FILES, **(options or {}))
+    return study
+
+
+def log(study):
+    """All that is to be the same for the same seed."""
+    return [(t.number, t.state, t.value, t.params, t.curve, t.user_attrs) for t in study.trials]
+
+
+def reached(trial):
+    return max(trial.curve, default=trial.user_attrs["start"])
+
+
+# What a population is
+
+
+def test_it_finds_what_is_good():
+    study = trained()
+    assert study.finished
+    assert study.best_value == min(t.value for t in study.trials if t.state.name == "COMPLETE")
+    assert study.best_value < 1e-9
+
+
+def test_it_maximizes_too():
+    study = trained(lambda s, w: (lambda w, v: (w, -v))(*descend(s, w)), direction="maximize")
+    assert study.best_value > -1e-9
+    assert [t.params for t in study.trials] == [t.params for t in trained().trials]
+
+
+@pytest.mark.parametrize("options", [{"n_jobs": 1}, {"n_jobs": 3}, {"n_jobs": -1}])
+def test_a_seed_gives_one_population_whatever_the_threads(options):
+    one, two = trained(), trained(options=options)
+    assert log(one) == log(two)
+    assert log(one) != log(trained(seed=4))
+
+
+@pytest.mark.slow
+def test_processes_train_it_too():
+    study = population()
+    with ProcessPoolExecutor(2) as pool:
+        study.optimize(train_file, executor=pool)
+    assert log(study) == log(trained())
+
+
+def test_threads_train_at_the_same_time():
+    barrier = threading.Barrier(3, timeout=20)
+
+    def train(segment, weight):
+        barrier.wait()
+        return descend(segment, weight)
+
+    assert trained(train, {"n_jobs": 3}, population=3).finished
+
+
+@pytest.mark.parametrize("quantile", [0.01, 0.2, 0.5])
+@pytest.mark.parametrize("size", [2, 3, 8])
+@pytest.mark.parametrize(("interval", "steps"), [(1, 4), (4, 4), (3, 10)])
+def test_every_member_trains_all_steps(size, quantile, interval, steps):
+    spent = []
+
+    def train(segment, weight):
+        spent.extend((segment.member, step) for step in segment.steps)
+        return descend(segment, weight)
+
+    study = trained(train, population=size, quantile=quantile, interval=interval, steps=steps)
+    assert sorted(spent) == list(itertools.product(range(size), range(steps)))
+    assert [t.state.name for t in study.trials].count("COMPLETE") == size
+    replaced = len(study.trials) - size
+    assert replaced <= (math.ceil(steps / interval) - 1) * max(1, int(quantile * size))
+    assert bool(replaced) == (interval < steps)
+
+
+def test_a_child_goes_on_from_its_donor_where_it_was():
+    seen = {}
+
+    def train(segment, weight):
+        out = descend(segment, weight)
+        seen[segment.number, segment.start] = weight
+        seen[segment.number, segment.stop] = out[0]
+        return out
+
+    study = trained(train)
+    children = [t for t in study.trials if t.user_attrs["parent"] is not None]
+    assert children
+    for child in children:
+        parent, start = study.trials[child.user_attrs["parent"]], child.user_attrs["start"]
+        before = next(
+            t for t in study.trials if t.user_attrs["member"] == child.user_attrs["member"] and reached(t) == start
+        )
+        assert seen[child.number, start] == seen[parent.number, start]
+        assert parent.curve[start] < before.curve[start]
+        assert before.state.name == "PRUNED"
+        assert child.params != parent.params
+        assert min(child.curve) == start + 5
+
+
+def test_the_worst_go_on_from_the_best():
+    study = population(population=10, quantile=0.3, steps=10)
+    first = [study.ask() for _ in range(10)]
+    for i, segment in enumerate(first):
+        segment.path.write_text("")
+        study.tell(segment, float(i))
+    study.ask()
+    states = [t.state.name for t in study.trials[:10]]
+    assert states == ["RUNNING"] * 7 + ["PRUNED"] * 3
+    assert {t.user_attrs["parent"] for t in study.trials[10:]} <= {0, 1, 2}
+    assert [t.user_attrs["member"] for t in study.trials[10:]] == [7, 8, 9]
+
+
+def test_equals_are_left_alone():
+    study = trained(lambda segment, weight: (0.0, 1.0))
+    assert len(study.trials) == 6
+
+
+def test_the_schedule_can_be_replayed():
+    study = trained()
+    schedule = study.schedule()
+    assert [start for start, _ in schedule] == sorted({start for start, _ in schedule})
+    assert schedule[0][0] == 0
+    assert schedule[-1][1] == study.best_trial.params
+    assert study.replay(descend, **FILES) == study.best_value
+    for trial in study.trials:
+        assert study.replay(descend, **FILES, trial=trial) == (
+            trial.value if trial.value is not None else trial.curve[reached(trial)]
+        )
+    weight = 5.0
+    for step in range(30):
+        weight -= 2 * weight * next(p for start, p in reversed(schedule) if start <= step)["rate"]
+    assert weight**2 == study.best_value
+
+
+def test_a_replay_can_leave_its_checkpoints(tmp_path):
+    study = trained()
+    study.replay(descend, **FILES, folder=tmp_path / "again")
+    assert len(list((tmp_path / "again").iterdir())) == 6
+    last = tmp_path / "again" / study.best_checkpoint.name
+    assert last.read_text() == study.best_checkpoint.read_text()
+
+
+def test_only_needed_checkpoints_are_there(tmp_path):
+    most = []
+
+    def train(segment, weight):
+        most.append(len(list(tmp_path.iterdir())))
+        assert (segment.checkpoint is None) == (segment.start == 0)
+        return descend(segment, weight)
+
+    (tmp_path / "notes.txt").write_text("not a checkpoint")
+    study = trained(train, folder=tmp_path)
+    assert max(most) <= 1 + 2 * 6
+    ends = {f"{t.number}-30" for t in study.trials if t.state.name == "COMPLETE"}
+    assert {p.name for p in tmp_path.iterdir()} == ends | {"notes.txt"}
+    assert FILES["load"](study.best_checkpoint) ** 2 == study.best_value
+
+
+def test_a_checkpoint_may_be_a_folder_and_have_a_suffix(tmp_path):
+    def save(weight, path):
+        path.mkdir()
+        (path / "weight").write_text(repr(weight))
+
+    study = population(folder=tmp_path, suffix=".model")
+    study.optimize(descend, save, lambda path: float((path / "weight").read_text()))
+    assert log(study) == log(trained())
+    assert {p.suffix for p in tmp_path.iterdir()} == {".model"}
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_loop_of_ones_own():
+    study = population()
+    while not study.finished:
+        segment = study.ask()
+        study.tell(segment, train_file(segment))
+    assert log(study) == log(trained())
+    with pytest.raises(inloop.StudyStopped, match="30 steps"):
+        study.ask()
+
+
+def test_first_parameters_can_be_enqueued_or_sampled():
+    study = population(sampler="qmc")
+    study.study.enqueue_trial({"rate": 0.5})
+    study.optimize(descend, **FILES)
+    assert study.trials[0].params == {"rate": 0.5}
+    assert study.best_value == 0.0
+
+
+# Exploring
+
+
+def test_explored_parameters_stay_in_the_space():
+    rng = np.random.default_rng(0)
+    params = MIXED.decode(rng.random(len(MIXED)))
+    moved = dict.fromkeys(MIXED, 0)
+    for _ in range(2000):
+        before, params = params, explored(MIXED, params, rng, resample=0.1)
+        assert MIXED.check(params) == params
+        assert sorted(MIXED.active(params)) == sorted(params)
+        for name in params.keys() & before.keys():
+            moved[name] += params[name] != before[name]
+    assert min(moved.values()) > 20
+    assert trained(lambda s, w: (0.0, float(len(s.params))), space=MIXED).finished
+
+
+@pytest.mark.parametrize(
+    ("dist", "value", "up", "down"),
+    [
+        (Float(1e-4, 1, log=True), 0.1, 0.125, 0.08),
+        (Float(1e-4, 1, log=True), 0.9, 1.0, 0.72),
+        (Float(-1, 1), 0.0, 0.2, -0.2),
+        (Float(-1, 1), 1.0, 1.0, 0.8),
+        (Float(0, 1, step=0.25), 0.5, 0.75, 0.25),
+        (Float(0, 1, step=0.25), 1.0, 1.0, 0.75),
+        (Int(1, 9), 5, 6, 4),
+        (Int(0, 100, step=2), 50, 60, 40),
+        (Int(1, 100, log=True), 40, 50, 32),
+        (Int(1, 100, log=True), 1, 2, 1),
+        (Categorical([16, 32, 64]), 32, 64, 16),
+        (Categorical([0.3, 0.2, 0.1]), 0.3, 0.2, 0.3),
+        (Categorical(["a", "b"]), "a", "a", "a"),
+        (Categorical([True, False]), True, True, True),
+        (Float(2, 2), 2.0, 2.0, 2.0),
+        (Int(2, 2), 2, 2, 2),
+    ],
+)
+def test_a_value_moves_to_its_neighbours(dist, value, up, down):
+    for side, expected in ((1, up), (-1, down)):
+        moved = perturbed(dist, value, 1.25, side)
+        assert moved == pytest.approx(expected)
+        assert type(moved) is type(value)
+        assert dist.contains(moved)
+
+
+def test_what_is_kept_stays():
+    study = trained(lambda s, w: (0.0, s.params["share"]), space=MIXED, keep=["kind", "width"], resample=1.0)
+    children = [t for t in study.trials if t.user_attrs["parent"] is not None]
+    assert children
+    for child in children:
+        parent = study.trials[child.user_attrs["parent"]]
+        assert [child.params[n] for n in ("kind", "width")] == [parent.params[n] for n in ("kind", "width")]
+
+
+@pytest.mark.parametrize(("resample", "factor"), [(0.0, 1.25), (0.0, 2.0), (1.0, 1.25)])
+def test_parameters_are_perturbed_or_drawn_anew(resample, factor):
+    study = trained(resample=resample, factor=factor)
+    near = [
+        math.isclose(
+            abs(math.log(t.params["rate"] / study.trials[t.user_attrs["parent"]].params["rate"])), math.log(factor)
+        )
+        or t.params["rate"] in (1e-4, 1.0)
+        for t in study.trials
+        if t.user_attrs["parent"] is not None
+    ]
+    assert near
+    assert all(near) == (resample == 0.0)
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("how", ["raises", "nan"])
+@pytest.mark.parametrize("when", [0, 10, 25])
+def test_a_member_that_fails_is_replaced(how, when):
+    def train(segment, weight):
+        if segment.start == when and segment.member in (1, 4, 5):
+            if how == "raises":
+                raise OSError("out of memory")
+            return math.nan, math.nan
+        return descend(segment, weight)
+
+    study = trained(train)
+    failed = [t for t in study.trials if t.state.name == "FAILED"]
+    assert sorted(t.user_attrs["member"] for t in failed) == [1, 4, 5]
+    assert all(reached(t) == when + 5 * (how == "nan") for t in failed)
+    assert study.finished
+    ends = [t.user_attrs["member"] for t in study.trials if t.state.name == "COMPLETE"]
+    assert sorted(ends) == [0, 2, 3] if when == 25 else list(range(6))
+    assert study.best_value == min(t.value for t in study.trials if t.state.name == "COMPLETE")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_infinite_values_are_numbers(value):
+    study = trained(lambda s, w: (0.0, value if s.member == 2 else descend(s, 5.0)[1]))
+    assert study.finished
+    assert (study.best_value == -math.inf) == (value < 0)
+
+
+def test_nobody_left_is_an_error():
+    def train(segment, weight):
+        raise OSError("no data")
+
+    study = population()
+    with pytest.raises(RuntimeError, match="All members failed up to step 5") as caught:
+        study.optimize(train, **FILES)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert {t.state.name for t in study.trials} == {"FAILED"}
+
+
+def test_errors_that_are_not_caught_are_raised_and_one_can_go_on():
+    def train(segment, weight):
+        if segment.start == 10 and fail:
+            raise OSError("disk full")
+        return descend(segment, weight)
+
+    study, fail = population(), True
+    with pytest.raises(OSError, match="disk full"):
+        study.optimize(train, **FILES, catch=())
+    fail = False
+    study.optimize(train, **FILES)
+    assert log(study) == log(trained())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("at", [1, 6, 20, 36])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_interrupt_keeps_what_was_told(error, at, n_jobs):
+    count = itertools.count(1)
+
+    def train(segment, weight):
+        if next(count) == at:
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                raise error  # noqa: B904
+        return descend(segment, weight)
+
+    study = population()
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(train, **FILES, n_jobs=n_jobs)
+    if n_jobs == 1:
+        assert sum(len(t.curve) for t in study.trials) == at - 1
+    study.optimize(train, **FILES)
+    assert log(study) == log(trained())
+
+
+@pytest.mark.parametrize("at", [1, 6, 7, 20, 36])
+def test_a_study_in_a_file_is_resumed(tmp_path, at):
+    kept = {"folder": tmp_path / "checkpoints", "storage": str(tmp_path / "study.db"), "study_name": "pbt"}
+    count = itertools.count(1)
+
+    def train(segment, weight):
+        if next(count) == at:
+            raise KeyboardInterrupt
+        return descend(segment, weight)
+
+    with pytest.raises(KeyboardInterrupt):
+        population(**kept).optimize(train, **FILES)
+    study = population(**kept, load_if_exists=True, seed=99)
+    study.optimize(descend, **FILES)
+    assert log(study) == log(trained())
+    again = population(**kept, load_if_exists=True)
+    assert again.finished
+    assert again.schedule() == study.schedule()
+    assert again.replay(descend, **FILES) == study.best_value
+
+
+def test_a_process_that_died_in_the_middle_of_a_comparison(tmp_path):
+    kept = {"folder": tmp_path / "checkpoints", "storage": str(tmp_path / "study.db"), "study_name": "pbt"}
+    study = population(**kept)
+    for _ in range(6):
+        segment = study.ask()
+        study.tell(segment, train_file(segment))
+    study.study._log.create(takes_queued=False)  # the first of its replacements, and no more
+    study = population(**kept, load_if_exists=True)
+    study.optimize(descend, **FILES)
+    assert study.trials[6].state.name == "FAILED"
+    assert study.best_value == trained().best_value
+
+
+def test_a_resumed_study_needs_its_checkpoints_and_settings(tmp_path):
+    kept = {"storage": str(tmp_path / "study.db"), "study_name": "pbt"}
+    study = population(**kept)
+    for _ in range(6):
+        segment = study.ask()
+        study.tell(segment, train_file(segment))
+    for wrong, match in [
+        ({}, "needs the folder of its checkpoints"),
+        ({"interval": 6}, "interval=5, not 6"),
+        ({"population": 7}, "population=6, not 7"),
+        ({"space": {"rate": Float(1e-3, 1, log=True)}}, "space is"),
+        ({"direction": "maximize"}, "direction is"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            population(**{**kept, "load_if_exists": True, **wrong})
+    inloop.create_study(storage=kept["storage"], study_name="other", space=RATE).ask()
+    with pytest.raises(ValueError, match="is no population's"):
+        population(**{**kept, "study_name": "other", "load_if_exists": True})
+    (tmp_path / "3-15").write_text("")
+    with pytest.raises(ValueError, match="holds checkpoints of another study, such as 3-15"):
+        population(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "match"),
+    [
+        ({"population": 1}, ValueError, "population must be at least 2, got 1"),
+        ({"population": 2.5}, TypeError, "population must be an integer, got 2.5"),
+        ({"interval": 0}, ValueError, "interval must be at least 1, got 0"),
+        ({"steps": 4}, ValueError, "steps must be at least 5, got 4"),
+        ({"quantile": 0}, ValueError, "quantile must be above 0 and at most 0.5, got 0"),
+        ({"quantile": 0.6}, ValueError, "quantile must be above 0 and at most 0.5, got 0.6"),
+        ({"quantile": math.nan}, ValueError, "quantile must be"),
+        ({"resample": 2}, ValueError, "resample must be between 0 and 1, got 2"),
+        ({"factor": 1}, ValueError, "factor must be above 1, got 1"),
+        ({"keep": ["width"]}, ValueError, "keep must be a list of names of the space, .'rate'., got .'width'."),
+        ({"keep": "rate"}, ValueError, "keep must be a list"),
+        ({"space": {}}, ValueError, "no parameter given"),
+        ({"space": ["rate"]}, TypeError, "must be a dict"),
+        ({"direction": "down"}, ValueError, "direction must be"),
+    ],
+)
+def test_settings_are_checked(wrong, error, match):
+    with pytest.raises(error, match=match):
+        population(**wrong)
+
+
+def test_wrong_calls_are_refused():
+    study = population(population=2)
+    first, second = study.ask(), study.ask()
+    with pytest.raises(RuntimeError, match=r"tell the segments of trials \[0, 1\] first"):
+        study.ask()
+    with pytest.raises(ValueError, match=r"there is no checkpoint; save it as segment\.path"):
+        study.tell(first, 1.0)
+    first.path.write_text("")
+    with pytest.raises(TypeError, match="must be one number, got None"):
+        study.tell(first)
+    with pytest.raises(ValueError, match="state must be 'failed' or None, got 'complete'"):
+        study.tell(first, 1.0, "complete")
+    study.tell(first, 1.0)
+    with pytest.raises(ValueError, match="told before or not asked for"):
+        study.tell(first, 1.0)
+    assert study.tell(second, state="failed").state.name == "FAILED"
+    with pytest.raises(ValueError, match="No trial is complete"):
+        study.schedule()
+    with pytest.raises(ValueError, match="there is no trial 7"):
+        study.lineage(7)
+    with pytest.raises(TypeError, match="both save and load"):
+        study.optimize(descend, save=FILES["save"])
+    with pytest.raises(ValueError, match="n_jobs must be"):
+        study.optimize(descend, **FILES, n_jobs=0)
