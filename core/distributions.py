@@ -37,6 +37,9 @@ def _integer(owner: str, name: str, value: Any) -> int:
     return out
 
 
+_NEAR = 8  # neighbours of a place in [0, 1] that are looked at for one that leads back to a value exactly
+
+
 class _StoredAsIs:
     """A parameter whose values are stored as they are."""
 
@@ -114,10 +117,17 @@ class Float(_StoredAsIs):
             k = round((value - self.low) / self.step) if self.step else 0
             return (min(max(k, 0), self.levels - 1) + 0.5) / self.levels
         u = ((math.log(value) if self.log else value) - self._a) / (self._b - self._a)
-        return min(max(u, 0.0), 1.0)
+        u = min(max(u, 0.0), 1.0)
+        near = u
+        for _ in range(_NEAR):
+            v = self.from_unit(near)
+            if v == value:
+                return near
+            near = math.nextafter(near, 1.0 if v < value else 0.0)
+        return u
 
     def from_unit(self, u: float) -> float:
-        """Return the value at ``u`` in [0, 1]."""
+        """Return the value at ``u`` in [0, 1]; ``to_unit`` leads back to every value that this returns."""
         if self.levels is not None:
             k = min(int(u * self.levels), self.levels - 1)
             if k == self.levels - 1:

@@ -132,6 +132,27 @@ def test_ranking_is_a_sorted_list():
             assert ranking.rows(ranks).tolist() == [plain[r][2] for r in ranks]
 
 
+ORDERS = {
+    "ascending": list(range(60)),
+    "descending": list(range(59, -1, -1)),
+    "shuffled": random.Random(0).sample(range(60), 60),
+    "with gaps": list(range(0, 60, 3)),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_curve_finds_its_steps(order):
+    steps = ORDERS[order]
+    h = History()
+    h.apply([Event("w", 0, "created", -1, (0.0, False, 0.0))])
+    for n, step in enumerate(steps + steps[:7]):  # the first report of a step counts
+        h.apply([Event("w", n + 1, "report", 0, (0, step, float(n)))])
+    curve = h.trials[0].curves[0]
+    assert curve.steps == steps
+    assert curve.values == list(map(float, range(len(steps))))
+    assert [curve.place(s) for s in range(-1, 62)] == [steps.index(s) if s in steps else None for s in range(-1, 62)]
+
+
 def test_losses_are_a_sorted_list():
     rng = random.Random(0)
     losses, plain = Losses(), []
