@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightgbm
-from inloop.population import Segment
+
+if TYPE_CHECKING:
+    from inloop.population import Segment
 
 _SEEDS = ("seed", "random_seed", "random_state")
 

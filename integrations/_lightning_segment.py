@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inloop.distributions import same
-from inloop.population import Segment
+
+if TYPE_CHECKING:
+    from inloop.population import Segment
 
 _NOT = object()  # not a plain value
 

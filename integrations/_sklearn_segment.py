@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-from inloop.population import Segment
 from sklearn.base import clone, is_classifier
+
+if TYPE_CHECKING:
+    from inloop.population import Segment
 
 # scikit-learn's networks keep these in the optimizer of their first partial_fit
 _OPTIMIZER = {

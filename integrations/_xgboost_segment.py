@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xgboost
-from inloop.population import Segment
+
+if TYPE_CHECKING:
+    from inloop.population import Segment
 
 
 def train_segment(segment: Segment, params: Mapping[str, Any], dtrain: xgboost.DMatrix, **kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from inloop import Trial
 from inloop.integrations._hook import Hook
+from inloop.integrations._lightgbm_segment import train_segment as train_segment
 from lightgbm import Booster
 from lightgbm.callback import CallbackEnv, EarlyStopException
 
@@ -83,17 +84,16 @@ class LightGBMPruningCallback(Hook):
 
     def __call__(self, env: CallbackEnv) -> None:
         """Take the metrics of one round."""
-        entries = env.evaluation_result_list or []
-        if env.iteration == env.begin_iteration:
-            self._start(env.iteration)
+        entries, step = env.evaluation_result_list or [], env.iteration
+        if step == env.begin_iteration:
+            self._start(step)
             self._current().source = self._choose(env, entries)
         fit = self._current()
-        entry = entries[fit.source]
-        last = env.iteration + 1 == env.end_iteration
-        if self._see(entry[2], env.iteration, last):
-            raise EarlyStopException(env.iteration, entries)
-        if fit.reported != env.iteration:  # should early stopping end the fit now, nothing would say so
-            self.trial.hold(entry[2], env.iteration, fit.stream)
+        value = entries[fit.source][2]
+        if self._take(fit, value, step, step + 1 == env.end_iteration):
+            raise EarlyStopException(step, entries)
+        if fit.reported != step:  # should early stopping end the fit now, nothing would say so
+            self.trial.hold(value, step, fit.stream)
 
     def _choose(self, env: CallbackEnv, entries: Sequence[Any]) -> int:
         """Return the place of the metric among the entries, which is the same in every round."""

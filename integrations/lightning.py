@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from inloop import Trial, ranks
 from inloop.integrations._hook import Fit, Hook, known_direction
+from inloop.integrations._lightning_segment import train_segment as train_segment
 
 _T = TypeVar("_T")
 # one framework under two names, whose classes are not each other's
@@ -199,7 +200,7 @@ class LightningPruningCallback(Hook):
             first = fit.first[self._counts_steps(trainer, fit)]
             fit.stream = self.trial.open_stream(fit.reported + 1 if -1 < fit.reported < first else first)
         fit.due = False
-        return self._report(fit, fit.values, fit.step)
+        return self._take(fit, fit.values, fit.step, last=True)
 
     def _finish(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
         """Report the last value, if it was not."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from inloop import Trial
 from inloop.integrations._hook import Hook
+from inloop.integrations._xgboost_segment import train_segment as train_segment
 from xgboost import collective
 from xgboost.callback import TrainingCallback
 
@@ -94,9 +95,11 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         fit = self._current()
         if fit.values is None:
             fit.values = self._choose(fit.source)
-        value = fit.values[-1]
-        score = value[0] if isinstance(value, tuple) else value  # cv: mean and standard deviation
-        return score if self._see(score, self._first + len(fit.values) - 1, last) else None
+        values = fit.values
+        score = values[-1]
+        if type(score) is tuple:  # cv: mean and standard deviation
+            score = score[0]
+        return score if self._take(fit, score, self._first + len(values) - 1, last) else None
 
     def _end(self) -> None:
         """Report the last round if it was not: a callback listed earlier may have ended training and hidden it."""
