@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any, TypeVar, cast
 
 from inloop import Trial, TrialPruned, TrialState
@@ -19,7 +19,7 @@ _KNOWN = re.compile(
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class Fit:
     """One fit that reports to a trial.
 
@@ -74,7 +74,7 @@ class Hook:
     def _start(self, step: int) -> None:
         """Begin a fit whose first step is ``step``, or raise `TrialPruned`."""
         self._refuse_pruned()
-        self._fit = Fit(self.trial.open_stream(step), threading.get_ident())
+        self._fit = Fit(self.trial.open_stream(step), get_ident())
 
     def _refuse_pruned(self) -> None:
         known = self.trial.study.history.trials[self.trial.number]  # up to date, where other processes report too
@@ -89,15 +89,16 @@ class Hook:
             step: Epochs or rounds before this one, over all of training.
             last: Report it in any case.
         """
-        fit = self._current()
+        return self._take(self._current(), value, step, last)
+
+    def _take(self, fit: Fit, value: float, step: int, last: bool = False) -> bool:
+        """Do what `_see` does, for the fit of this thread."""
         if (step + 1) % self.report_every and not last:
             return False
-        return self._report(fit, value, step)
-
-    def _report(self, fit: Fit, value: float, step: int) -> bool:
         fit.reported = step
-        self.trial.report(value, step, fit.stream)
-        return self.trial.should_prune()
+        trial = self.trial
+        trial.report(value, step, fit.stream)
+        return trial.should_prune()
 
     def _current(self) -> Fit:
         """Return the fit of this thread.
@@ -106,7 +107,7 @@ class Hook:
             RuntimeError: If another fit has begun with this hook.
         """
         fit = self._fit
-        if fit is None or fit.thread != threading.get_ident():
+        if fit is None or fit.thread != get_ident():
             raise RuntimeError(
                 f"{self!r} is used by two fits at once, whose reports could not be told apart; give each its own hook."
             )

@@ -494,9 +494,7 @@ def in_search(name, hook, rounds):
     way = {"catboost": CatBoost, "skorch": Skorch}[name]()
     if name == "skorch":
         return way.net([hook(way)], rounds), {}
-    model = way.catboost.CatBoostClassifier(
-        iterations=rounds, thread_count=1, verbose=False, allow_writing_files=False
-    )
+    model = way.catboost.CatBoostClassifier(iterations=rounds, thread_count=1, verbose=False, allow_writing_files=False)
     return model, {"params": {"eval_set": (X_VALID, Y_VALID), "callbacks": [hook(way)]}}
 
 
