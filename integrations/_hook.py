@@ -89,9 +89,9 @@ class Hook:
             step: Epochs or rounds before this one, over all of training.
             last: Report it in any case.
         """
-        return self._take(self._current(), value, step, last)
+        return self._tell(self._current(), value, step, last)
 
-    def _take(self, fit: Fit, value: float, step: int, last: bool = False) -> bool:
+    def _tell(self, fit: Fit, value: float, step: int, last: bool = False) -> bool:
         """Do what `_see` does, for the fit of this thread."""
         if (step + 1) % self.report_every and not last:
             return False
