@@ -47,7 +47,7 @@ def train_segment(
         >>> data = lightgbm.Dataset(X, X[:, 0])
         >>> def train(segment):
         ...     params = {"objective": "l2", "min_data_in_leaf": 2, "num_threads": 1, "verbosity": -1}
-        ...     return train_segment(segment, params, data, [data]).eval_train()[0][2]
+        ...     return train_segment(segment, params, data, [data]).best_score["training"]["l2"]
         >>> space = {"learning_rate": inloop.Float(0.01, 1, log=True)}
         >>> population = inloop.PopulationStudy(space, population=2, interval=2, steps=6, seed=0)
         >>> population.optimize(train)

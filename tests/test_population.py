@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import threading
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 
 import inloop
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, PopulationStudy, Space
-from inloop.population import explored, perturbed
+from inloop.population import Segment, explored, perturbed
 from scipy import stats
 
 RATE = {"rate": Float(1e-4, 1, log=True)}
@@ -495,3 +497,259 @@ def test_wrong_calls_are_refused():
         study.optimize(descend, save=FILES["save"])
     with pytest.raises(ValueError, match="n_jobs must be"):
         study.optimize(descend, **FILES, n_jobs=0)
+
+
+# Real training; each framework goes on where the segment before has ended
+
+
+def digits(n=400):
+    datasets = pytest.importorskip("sklearn.datasets")
+    X, y = datasets.load_digits(return_X_y=True)
+    return X[:n] / 16, y[:n], X[n : 2 * n] / 16, y[n : 2 * n]
+
+
+def alone(train, params, steps, interval, tmp_path, change=None):
+    """Train segments one after another; ``change`` is what the last one has in place of ``params``."""
+    checkpoint = None
+    for start in range(0, steps, interval):
+        last = start + interval >= steps
+        given = change if last and change is not None else params
+        path = tmp_path / f"0-{start + interval}"
+        segment = Segment(0, 0, given, start, start + interval, checkpoint, path)
+        model = train(segment)
+        checkpoint = path
+    return model
+
+
+def good(study, train, threshold):
+    """What holds for real training by any framework."""
+    study.optimize(train)
+    assert study.finished
+    assert not [t for t in study.trials if t.state.name in ("FAILED", "RUNNING")]
+    assert len(study.trials) > study.population
+    sign = -1 if study.study.direction == "maximize" else 1
+    assert sign * study.best_value < sign * threshold
+    assert study.replay(train) == study.best_value
+
+
+def test_xgboost_goes_on(tmp_path):
+    xgboost = pytest.importorskip("xgboost")
+    from inloop.integrations.xgboost import train_segment
+
+    X, y, X_valid, y_valid = digits()
+    data, valid = xgboost.DMatrix(X, y % 2), xgboost.DMatrix(X_valid, y_valid % 2)
+    fixed = {"objective": "binary:logistic", "nthread": 1, "max_depth": 3}
+    whole = xgboost.train({**fixed, "eta": 0.3}, data, 12)
+    parts = alone(lambda s: train_segment(s, fixed, data), {"eta": 0.3}, 12, 4, tmp_path)
+    assert parts.num_boosted_rounds() == 12
+    assert np.array_equal(parts.predict(valid), whole.predict(valid))
+
+    slow = alone(lambda s: train_segment(s, fixed, data), {"eta": 0.3}, 12, 4, tmp_path, {"eta": 1e-6})
+    short = xgboost.train({**fixed, "eta": 0.3}, data, 8)
+    assert slow.predict(valid) == pytest.approx(short.predict(valid), abs=1e-4)
+
+    fixed["subsample"] = 0.5  # XGBoost itself draws the same rows again when it goes on
+    sampled = alone(lambda s: train_segment(s, fixed, data), {"eta": 1e-6}, 4, 2, tmp_path)
+    trees = sampled.get_dump(with_stats=True)
+    assert trees[0] != trees[2]
+
+    def train(segment):
+        log = {}
+        params = {**fixed, "eval_metric": "logloss"}
+        train_segment(segment, params, data, evals=[(valid, "valid")], evals_result=log, verbose_eval=False)
+        return log["valid"]["logloss"][-1]
+
+    space = {"eta": Float(1e-3, 1, log=True), "max_depth": Int(1, 6), "lambda": Float(0.1, 10, log=True)}
+    good(PopulationStudy(space, 4, 5, steps=20, seed=0), train, 0.3)
+
+
+def test_lightgbm_goes_on(tmp_path):
+    lightgbm = pytest.importorskip("lightgbm")
+    from inloop.integrations.lightgbm import train_segment
+
+    X, y, X_valid, y_valid = digits()
+    fixed = {"objective": "binary", "num_threads": 1, "verbosity": -1, "deterministic": True}
+    data = lightgbm.Dataset(X, y % 2)
+    valid = data.create_valid(X_valid, y_valid % 2)
+    whole = lightgbm.train({**fixed, "learning_rate": 0.1}, lightgbm.Dataset(X, y % 2), 12)
+    for _ in range(2):  # what a training leaves in a Dataset is not found by the next one
+        parts = alone(lambda s: train_segment(s, fixed, data, [valid]), {"learning_rate": 0.1}, 12, 4, tmp_path)
+        assert parts.num_trees() == 12
+        assert parts.predict(X_valid) == pytest.approx(whole.predict(X_valid), abs=1e-12)
+
+    slow = alone(
+        lambda s: train_segment(s, fixed, data), {"learning_rate": 0.1}, 12, 4, tmp_path, {"learning_rate": 1e-7}
+    )
+    assert slow.predict(X_valid) == pytest.approx(whole.predict(X_valid, num_iteration=8), abs=1e-4)
+
+    fixed.update(bagging_fraction=0.5, bagging_freq=1)
+    sampled = alone(lambda s: train_segment(s, fixed, data), {"learning_rate": 1e-7}, 4, 2, tmp_path)
+    trees = sampled.dump_model()["tree_info"]
+    assert trees[0]["tree_structure"]["left_child"] != trees[2]["tree_structure"]["left_child"]
+
+    with pytest.raises(ValueError, match="a Dataset is constructed already"):
+        train_segment(None, fixed, lightgbm.Dataset(X, y).construct())
+
+    def train(segment):
+        return train_segment(segment, fixed, data, [valid]).best_score["valid_0"]["binary_logloss"]
+
+    space = {"learning_rate": Float(1e-3, 1, log=True), "num_leaves": Int(4, 32, log=True)}
+    study = PopulationStudy(space, 4, 5, steps=20, seed=0)
+    good(study, train, 0.3)
+    threads = PopulationStudy(space, 4, 5, steps=20, seed=0)
+    threads.optimize(train, n_jobs=2)
+    assert log(threads) == log(study)
+
+
+def test_scikit_learn_goes_on(tmp_path):
+    network = pytest.importorskip("sklearn.neural_network")
+    from inloop.integrations.sklearn import train_segment
+    from sklearn.linear_model import LinearRegression
+
+    X, y, X_valid, y_valid = digits()
+    for solver, extra in [("adam", {}), ("sgd", {"momentum": 0.5}), ("sgd", {"learning_rate": "invscaling"})]:
+        new = network.MLPClassifier((8,), solver=solver, random_state=0, learning_rate_init=0.01, **extra)
+        whole = network.MLPClassifier(**new.get_params())
+        for _ in range(6):
+            whole.partial_fit(X, y, classes=np.unique(y))
+        parts = alone(lambda s, new=new: train_segment(s, new, X, y), {}, 6, 2, tmp_path)
+        assert not hasattr(new, "coefs_")
+        assert np.array_equal(parts.predict_proba(X_valid), whole.predict_proba(X_valid))
+
+    # partial_fit goes on with the rate and momentum of its first call, whatever set_params says
+    new = network.MLPClassifier((8,), solver="sgd", random_state=0, learning_rate_init=0.01)
+    two = alone(lambda s: train_segment(s, new, X, y), {}, 2, 2, tmp_path)
+    still = alone(
+        lambda s: train_segment(s, new, X, y), {}, 4, 2, tmp_path, {"learning_rate_init": 1e-12, "momentum": 0.0}
+    )
+    assert np.allclose(still.coefs_[0], two.coefs_[0], atol=1e-9)
+    changed = {"learning_rate_init": 0.5, "solver": "adam", "beta_1": 0.5}
+    other = alone(lambda s: train_segment(s, new, X, y), {}, 4, 2, tmp_path, changed)
+    assert (type(other._optimizer).__name__, other._optimizer.beta_1) == ("AdamOptimizer", 0.5)
+
+    with pytest.raises(TypeError, match="LinearRegression has no partial_fit"):
+        train_segment(None, LinearRegression(), X, y)
+
+    def train(segment):
+        return train_segment(segment, network.MLPClassifier((16,), random_state=0), X, y).score(X_valid, y_valid)
+
+    space = {"learning_rate_init": Float(1e-5, 1, log=True), "alpha": Float(1e-6, 1e-1, log=True)}
+    good(PopulationStudy(space, 4, 3, steps=12, seed=0, direction="maximize"), train, 0.7)
+
+
+# Lightning: new learning rates, momenta and schedules hold after the checkpoint has brought back the old ones
+
+
+@pytest.fixture
+def lightning():
+    """A function that trains a segment of a small network, and keeps the rates and momenta it trained with."""
+    torch = pytest.importorskip("torch")
+    pl = pytest.importorskip("pytorch_lightning")
+    from inloop.integrations.lightning import train_segment
+
+    torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    functional, schedules = torch.nn.functional, torch.optim.lr_scheduler
+
+    def schedule(kind, optimizer, gamma):
+        return {
+            "none": lambda: None,
+            "step": lambda: schedules.StepLR(optimizer, 2, gamma),
+            "exponential": lambda: schedules.ExponentialLR(optimizer, gamma),
+            "cosine": lambda: schedules.CosineAnnealingLR(optimizer, 20),
+            "lambda": lambda: schedules.LambdaLR(optimizer, lambda epoch: (1 + epoch) ** -0.5),
+            "cycle": lambda: schedules.OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], 20, cycle_momentum=False),
+            "warm": lambda: schedules.SequentialLR(
+                optimizer,
+                [schedules.LinearLR(optimizer, 0.1, total_iters=3), schedules.ExponentialLR(optimizer, gamma)],
+                [3],
+            ),
+            "chained": lambda: schedules.ChainedScheduler(
+                [schedules.ConstantLR(optimizer, 0.5, 3), schedules.ExponentialLR(optimizer, gamma)], optimizer
+            ),
+            "plateau": lambda: {
+                "scheduler": schedules.ReduceLROnPlateau(optimizer, patience=0, threshold=10.0, factor=gamma),
+                "monitor": "val_loss",
+            },
+        }[kind]()
+
+    class Net(pl.LightningModule):
+        def __init__(self, rate=0.1, momentum=0.9, decay=0.0, gamma=0.5, kind="none"):
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = torch.nn.Linear(64, 10)
+            self.given, self.kind, self.gamma = {"lr": rate, "momentum": momentum, "weight_decay": decay}, kind, gamma
+            self.seen = []
+
+        def training_step(self, batch, index):
+            group = self.trainer.optimizers[0].param_groups[0]
+            self.seen.append((self.current_epoch, group["lr"], group["momentum"], group["weight_decay"]))
+            return functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def validation_step(self, batch, index):
+            self.log("val_loss", functional.cross_entropy(self.net(batch[0]), batch[1]))
+
+        def configure_optimizers(self):
+            optimizer = torch.optim.SGD(self.parameters(), **self.given)
+            scheduler = schedule(self.kind, optimizer, self.gamma)
+            return optimizer if scheduler is None else {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    X, y, X_valid, y_valid = (torch.tensor(a) for a in digits(200))
+    tensors = torch.utils.data.TensorDataset
+    loaders = [
+        torch.utils.data.DataLoader(tensors(a.float(), b), batch_size=200) for a, b in ((X, y), (X_valid, y_valid))
+    ]
+
+    def train(segment, kind="none"):
+        net = Net(**segment.params, kind=kind)
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+        trainer = pl.Trainer(accelerator="cpu", devices=1, logger=False, num_sanity_val_steps=0, **quiet)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            train_segment(segment, trainer, net, *loaders)
+        net.value = trainer.callback_metrics["val_loss"].item()
+        return net
+
+    return train
+
+
+KINDS = ["none", "step", "exponential", "cosine", "lambda", "cycle", "warm", "chained", "plateau"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_lightning_goes_on(lightning, kind, tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole = alone(lambda s: lightning(s, kind), {"rate": 0.1}, 8, 8, tmp_path / "whole")
+    parts = alone(lambda s: lightning(s, kind), {"rate": 0.1}, 8, 4, tmp_path)
+    assert parts.seen == whole.seen[4:]
+    assert parts.value == whole.value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_lightning_trains_with_new_rates(lightning, kind, tmp_path):
+    old = alone(lambda s: lightning(s, kind), {"rate": 0.1}, 8, 4, tmp_path)
+    changed = {"rate": 0.03, "momentum": 0.5, "decay": 0.01}
+    new = alone(lambda s: lightning(s, kind), {"rate": 0.1}, 8, 4, tmp_path, changed)
+    assert len(new.seen) == 4
+    for (epoch, rate, *_), (same_epoch, new_rate, *others) in zip(old.seen, new.seen, strict=True):
+        assert epoch == same_epoch
+        assert new_rate == pytest.approx(rate * 0.3, rel=1e-6)
+        assert others == [0.5, 0.01]
+    if kind == "none":
+        assert {rate for _, rate, *_ in new.seen} == {0.03}  # to the last digit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["exponential", "warm", "chained"])
+def test_lightning_schedules_with_new_settings(lightning, kind, tmp_path):
+    new = alone(lambda s: lightning(s, kind), {"rate": 0.1}, 8, 4, tmp_path, {"rate": 0.1, "gamma": 0.25})
+    rates = [rate for _, rate, *_ in new.seen]
+    assert rates[1:] == pytest.approx([rate * 0.25 for rate in rates[:-1]])
+
+
+@pytest.mark.slow
+def test_lightning_trains_a_population(lightning):
+    space = {"rate": Float(1e-3, 10, log=True), "momentum": Float(0, 0.95)}
+    good(PopulationStudy(space, 3, 3, steps=9, seed=0), lambda s: lightning(s).value, 1.5)
