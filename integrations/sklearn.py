@@ -31,10 +31,11 @@ from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Race
 from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, share_known, standard_error
 from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
+from ._sklearn_segment import train_segment
 from ._sklearn_space import Distinct, SearchSpace, Turns
 from ._sklearn_table import check_complexity, complete_rows, results, simplest
 
-__all__ = ["BayesSearchCV", "Report", "SearchDisplay"]
+__all__ = ["BayesSearchCV", "Report", "SearchDisplay", "train_segment"]
 
 
 class BayesSearchCV(BaseSearchCV):
