@@ -290,8 +290,8 @@ RIVALS: dict[str, Callable[[Problem, int, Goal], dict[str, Any]]] = {
     "scikit-optimize": scikit_optimize,
     "OptunaSearchCV": optuna_search,
     "inloop": ours(),
-    "inloop, folds": ours(pruner="median"),
-    "inloop, iterations": ours(pruner="median", resource="iterations"),
+    "inloop, folds": ours(pruner="auto"),
+    "inloop, iterations": ours(pruner="auto", resource="iterations"),
 }
 
 

@@ -21,7 +21,7 @@ _OWN = (
 _LOSSES = ("loss_function", "objective")
 
 
-class Classes(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Classes(ClassifierMixin, BaseEstimator):
     """A classifier as it stands inside a fit, for the fold's test rows alone.
 
     Args:
@@ -45,7 +45,7 @@ class Classes(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.classes[best]
 
 
-class Numbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class Numbers(RegressorMixin, BaseEstimator):
     """A regressor as it stands inside a fit, for the fold's test rows alone.
 
     Args:

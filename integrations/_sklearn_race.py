@@ -13,15 +13,12 @@ from inloop import FrozenTrial, Study, StudyStopped, Trial, TrialState
 from inloop.pruners import NopPruner, Pruner, WilcoxonPruner
 
 from ._sklearn_iterations import View, Watch
+from ._sklearn_paired import FOLDS, ITERATIONS, MEANS, PairedPruner
 from ._sklearn_space import SearchSpace
 
 #: What scikit-learn returns for one fold, with what `run_fold` adds.
 Out: TypeAlias = dict[str, Any]
 
-#: Streams of reports. At step = number of folds done: the mean over them (see `adjusted`), the score of the last one.
-MEANS, FOLDS = 0, 1
-#: Stream of the first fold's reports from inside its fit, at step = iteration.
-ITERATIONS = 2
 #: User attribute of trials in a storage: results of the folds, to go on from.
 FOLDS_KEPT = "folds"
 
@@ -186,7 +183,13 @@ class Race:
             return self._n_splits
         if self._inside is not None and not candidate.outs:
             return 1
-        return min(max(len(candidate.outs) + 1, _MIN_FOLDS), self._n_splits)
+        return min(max(len(candidate.outs) + 1, self._least(candidate)), self._n_splits)
+
+    def _least(self, candidate: Candidate) -> int:
+        """Return after how many folds a candidate may be pruned."""
+        # whoever is judged inside the first fold by what the fold is worth may also be when it is over
+        first = isinstance(self._inside, PairedPruner) and candidate.outs and candidate.outs[0]["curve"]
+        return 1 if first else _MIN_FOLDS
 
     def _count(self, candidate: Candidate, out: Out) -> None:
         if out["stopped"]:
@@ -194,7 +197,7 @@ class Race:
             return
         candidate.outs.append(out)
         candidate.scores.append(self._value(out["test_scores"]))
-        if self._judge is not None and _MIN_FOLDS <= len(candidate.outs) < self._n_splits:
+        if self._judge is not None and self._least(candidate) <= len(candidate.outs) < self._n_splits:
             candidate.pruned = candidate.reference is not None and self._judge.prunes(candidate)
 
     def _tell(self, candidate: Candidate) -> None:
@@ -229,7 +232,7 @@ class Judge:
     def __init__(self, study: Study, size: int) -> None:
         self._study = study
         # a test of paired scores needs the scores themselves
-        self._stream = FOLDS if isinstance(study.pruner, WilcoxonPruner) else MEANS
+        self._stream = FOLDS if isinstance(study.pruner, WilcoxonPruner | PairedPruner) else MEANS
         self._views = [View() for _ in range(size)]
 
     def open(self, candidate: Candidate) -> None:

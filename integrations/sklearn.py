@@ -26,8 +26,10 @@ from sklearn.utils.validation import _check_method_params, check_is_fitted
 
 from ._sklearn_display import SearchDisplay
 from ._sklearn_early import Watched, fix_rounds
+from ._sklearn_foretold import Foretelling
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
+from ._sklearn_paired import PairedPruner
 from ._sklearn_race import Race
 from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, share_known, standard_error
 from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
@@ -45,13 +47,17 @@ class BayesSearchCV(BaseSearchCV):
     falls behind is given up, and what is left of its folds is not run.
 
     Pruning between folds (``resource="folds"``, any estimator). After each fold but the last, and not before the
-    second, the pruner is asked about the candidate. It sees step = number of folds done (1, 2, ...) and value = the
-    mean of the fold scores so far, corrected by how the same folds turned out for the first candidate, so that an
-    easy or hard fold helps nobody (`WilcoxonPruner` sees the fold scores themselves).
+    second, the pruner is asked about the candidate. ``pruner="auto"`` compares it with the best candidate on the same
+    folds, and stops it when it is behind by more than the noise of the folds explains. Other pruners see step = number
+    of folds done (1, 2, ...) and value = the mean of the fold scores so far, corrected by how the same folds turned out
+    for the first candidate, so that an easy or hard fold helps nobody (`WilcoxonPruner` sees the fold scores
+    themselves). The sampler is told of a pruned candidate what score is foretold for it.
 
     Pruning inside fits (``resource="iterations"``). The pruner is also asked while the first fold is being fitted,
     after 3, 5, 9, 16, 27, ... boosting rounds or trees. It sees the search's own score on the fold's test rows at
-    that step; candidates that get through the first fold are pruned between folds. For XGBoost, LightGBM and skorch
+    that step; candidates that get through the first fold are pruned between folds. ``"auto"`` draws the score on in a
+    straight line to the last round, so that those who learn slowly are not taken for bad ones, and judges
+    after the first fold already. For XGBoost, LightGBM, CatBoost (without early stopping) and skorch
     (epochs), and for scikit-learn's gradient boosting, histogram gradient boosting, random forests and extra trees
     (after 3, 9, 27, ...); also as the last step of a ``Pipeline``. A fit that is not pruned gives the same model as a
     plain one. Of SGD, perceptrons and MLP a copy is judged after 3, 9 and 27 epochs of ``partial_fit``, which tells
@@ -84,9 +90,10 @@ class BayesSearchCV(BaseSearchCV):
         random_state: Seeds the proposals.
         sampler: An `inloop.samplers.Sampler` or its name (``"gp"``, ``"tpe"``, ``"random"``, ``"grid"``); None is the
             default one.
-        pruner: An `inloop.pruners.Pruner` or its name (``"median"``, ``"halving"``, ``"hyperband"``); None prunes
-            nothing. By name, ``"halving"`` and ``"hyperband"`` have their first rung after two folds, and inside fits
-            after a fifth of the iterations; a pruner object is asked as it is in both places.
+        pruner: ``"auto"``, made for searches by cross-validation; an `inloop.pruners.Pruner` or its name
+            (``"median"``, ``"halving"``, ``"hyperband"``); None prunes nothing. By name, ``"halving"`` and
+            ``"hyperband"`` have their first rung after two folds, and inside fits after a fifth of the iterations; a
+            pruner object is asked as it is in both places.
         resource: ``"folds"`` or ``"iterations"``: where candidates are pruned.
         batch_size: Number of candidates in flight; ``"auto"`` is ``ceil(n_jobs / number of folds)``.
         timeout: Seconds after which no more folds are started; at least one candidate is completed.
@@ -464,7 +471,9 @@ class BayesSearchCV(BaseSearchCV):
         sampler = samplers.from_name(self.sampler)
         if space.space.size is not None or space.quotas is not None:
             sampler = Distinct(sampler, space)
-        return Turns(sampler, space) if space.quotas is not None and len(space.quotas) > 1 else sampler
+        if space.quotas is not None and len(space.quotas) > 1:
+            sampler = Turns(sampler, space)
+        return sampler if self.pruner is None or sampler.space is not None else Foretelling(sampler)
 
     def _inside_fits(self, estimator: Any, space: SearchSpace) -> pruners.Pruner | None:
         """Return who judges folds from inside their fits."""
@@ -481,6 +490,8 @@ class BayesSearchCV(BaseSearchCV):
         # Earlier scores mislead where the learning rate is searched too. Recorded curves as in `Race.watch`: a first
         # rung after a fifth of 120 rounds costs 19 % and loses .05, one after 3 rounds 12 % and .17
         longest = most_iterations(estimator, space.space)
+        if self.pruner == "auto":
+            return PairedPruner(longest)
         return _pruner(self.pruner, max(3, longest // 5))
 
     def _told(self, progress: Progress, trial: FrozenTrial) -> None:
@@ -568,6 +579,8 @@ def _objective(scores: Any, name: str | None) -> float:
 
 def _pruner(pruner: pruners.Pruner | str, first: int) -> pruners.Pruner:
     """Return the pruner; those known by name have their first rung at step ``first``."""
+    if pruner == "auto":
+        return PairedPruner()
     if pruner == "halving":
         return pruners.SuccessiveHalvingPruner(min_resource=first)
     if pruner == "hyperband":

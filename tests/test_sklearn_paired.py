@@ -1,0 +1,177 @@
+"""The pruner of searches, and what their samplers are told of pruned candidates."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import pairwise
+
+import inloop
+import numpy as np
+import pytest
+from inloop import TrialState
+from inloop.integrations._sklearn_foretold import Foretelling
+from inloop.integrations._sklearn_paired import FOLDS, ITERATIONS, MEANS, PairedPruner, noise
+from inloop.integrations.sklearn import BayesSearchCV
+from inloop.samplers import GPSampler, RandomSampler
+from scipy import stats
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+SPACE = {"x": inloop.Float(0.0, 1.0)}
+BEST = [0.8, 0.6, 0.9]
+
+
+def study_of(rows, direction="maximize", sampler=None):
+    """Return a study of complete trials with these fold scores."""
+    study = inloop.create_study(direction, seed=0, space=SPACE, sampler=sampler or RandomSampler())
+    for row in rows:
+        end(study, row)
+    return study
+
+
+def end(study, scores, inside=(), state="complete"):
+    trial = study.ask()
+    for step, value in inside:
+        trial.report(value, step, stream=ITERATIONS)
+    for n, score in enumerate(scores):
+        trial.report(score, step=n + 1, stream=FOLDS)
+        trial.report(np.mean(scores[: n + 1]), step=n + 1, stream=MEANS)
+    return study.tell(trial, np.mean(scores) if state == "complete" else None, state=state)
+
+
+def asked(study, scores=(), inside=(), **options):
+    """Return what the pruner says of a trial with these reports."""
+    trial = study.ask()
+    for step, value in inside:
+        trial.report(value, step, stream=ITERATIONS)
+    for n, score in enumerate(scores):
+        trial.report(score, step=n + 1, stream=FOLDS)
+    record = study.history.trials[trial.number]
+    return PairedPruner(**options).prune(study.history, record, FOLDS if scores else ITERATIONS)
+
+
+def others(shift=0.1, spread=0.02, n=8):
+    rng = np.random.default_rng(0)
+    return [list(np.array(BEST) - shift + rng.normal(0, spread, 3)) for _ in range(n)]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_who_is_behind_by_more_than_the_noise_is_stopped(sign):
+    rows = sign * np.array([BEST, *others()])
+    study = study_of(rows, "maximize" if sign > 0 else "minimize")
+    spread = noise(sign * (rows[0] - rows[1:]), 1)
+    assert 0.005 < spread < 0.03
+    for factor, margin, stopped in [(0.0, 1, False), (0.9, 1, False), (1.1, 1, True), (1.1, 2, False), (-9, 1, False)]:
+        assert asked(study, [sign * (BEST[0] - factor * spread)], margin=margin) is stopped
+    assert asked(study, [np.nan])
+    assert asked(study, [sign * (BEST[0] + 0.1), np.nan])
+
+
+def test_nothing_is_stopped_before_the_noise_is_known():
+    study = study_of([BEST, *others(n=3)])
+    assert not asked(study, [0.0])
+    end(study, others()[5])
+    assert asked(study, [0.0])
+    assert not asked(inloop.create_study("maximize", seed=0, space=SPACE), [0.0])
+
+
+def test_the_noise_of_all_folds_is_none_and_that_of_more_folds_is_less():
+    rows = np.random.default_rng(0).normal(size=(200, 5))
+    spreads = [noise(rows, n) for n in range(1, 6)]
+    assert spreads[-1] == pytest.approx(0.0, abs=1e-12)
+    assert all(a > b for a, b in pairwise(spreads))
+
+
+@pytest.mark.parametrize(
+    ("inside", "stopped"),
+    [
+        ([(3, 0.1)], False),  # one report shows no slope
+        ([(3, 0.1), (9, 0.2)], False),  # on a line it comes to more than .8 by iteration 50
+        ([(3, 0.1), (9, 0.2), (27, 0.3)], True),
+        ([(3, 0.1), (9, 0.1)], True),
+        ([(3, 0.9), (9, 0.5)], True),  # what was once is not promised
+        ([(3, 0.1), (9, np.nan)], True),
+        ([(3, 0.1), (9, 0.2), (27, 0.7)], False),
+    ],
+)
+def test_slow_learners_are_promised_that_they_go_on_as_they_did(inside, stopped):
+    study = study_of([BEST, *others()])
+    assert asked(study, inside=inside, rounds=50) is stopped
+
+
+# What samplers are told
+
+
+class Spy(GPSampler):
+    """Notes the history that it is shown."""
+
+    def ask(self, space, history, number, rng):
+        seen.append(history)
+        return super().ask(space, history, number, rng)
+
+
+seen: list[inloop.history.History] = []
+
+
+def test_a_pruned_candidate_counts_as_the_best_one_less_what_it_was_behind():
+    study = study_of([BEST, *others()], sampler=Foretelling(Spy()))
+    end(study, [BEST[0] - 0.05, BEST[1] - 0.03], state="pruned")
+    end(study, [BEST[0] + 0.05], state="pruned")
+    end(study, [], inside=[(3, 0.1)], state="pruned")
+    end(study, [np.nan], state="pruned")
+    end(study, [], state="failed")
+    running = study.ask()
+    shown = seen[-1]
+    assert [t.state for t in shown.trials[-6:-1]] == [TrialState.COMPLETE] * 3 + [TrialState.FAILED] * 2
+    rows = np.array([BEST, *others()])
+    close, ahead, early = (t.value for t in shown.trials[-6:-3])
+    assert close == pytest.approx(np.mean(BEST) - 0.04 - noise(rows[0] - rows[1:], 2))
+    assert ahead <= np.mean(BEST)
+    assert early < np.mean(BEST)
+    assert shown.best.value == np.mean(BEST)
+    for ours, theirs in zip(study.history.trials[:-1], shown.trials, strict=False):
+        assert ours.params == theirs.params
+    assert not shown.trials[running.number].params
+    study.ask()
+    assert seen[-1].trials[running.number].params == running.params
+
+
+def test_the_estimates_are_the_same_when_all_are_read_at_once():
+    study = study_of([BEST, *others(n=5)], sampler=Foretelling(Spy()))
+    for k in range(12):
+        end(
+            study,
+            [BEST[0] - 0.01 * k] if k % 2 else list(np.array(BEST) - 0.02 * k),
+            state=["complete", "pruned"][k % 2],
+        )
+    study.ask()
+    step_by_step = [t.value for t in seen[-1].trials]
+    fresh = pickle.loads(pickle.dumps(study.sampler))
+    assert repr(fresh) == repr(GPSampler()).replace("GPSampler", "Spy")
+    fresh.ask(study.space, study.history, len(study.history.trials), np.random.default_rng(0))
+    assert [t.value for t in seen[-1].trials][: len(step_by_step)] == step_by_step
+
+
+@pytest.mark.parametrize("resource", ["folds", "iterations"])
+def test_a_search_finds_no_less_and_runs_fewer_folds(resource):
+    X, y = (a[::3] for a in load_breast_cancer(return_X_y=True))
+    model = GradientBoostingClassifier(n_estimators=20, random_state=0)
+    space = {"learning_rate": stats.loguniform(1e-3, 1), "max_depth": inloop.Int(1, 3)}
+    options = {"n_iter": 24, "random_state": 0, "scoring": "neg_log_loss"}
+    plain = BayesSearchCV(model, space, **options).fit(X, y)
+    search = BayesSearchCV(model, space, pruner="auto", resource=resource, **options).fit(X, y)
+    runs = search.cv_results_["n_splits_run"]
+    assert set(runs) <= ({0, 1, 2, 3, 4, 5} if resource == "iterations" else {2, 3, 4, 5})
+    assert runs.sum() < (0.6 if resource == "iterations" else 0.8) * 24 * 5
+    assert search.best_score_ > plain.best_score_ - 0.02
+
+
+def test_estimators_without_reports_run_two_folds():
+    X, y = load_breast_cancer(return_X_y=True)
+    space = {"ccp_alpha": stats.loguniform(1e-4, 0.3)}
+    options = {"pruner": "auto", "n_iter": 20, "random_state": 0}
+    tree = DecisionTreeClassifier(random_state=0)
+    with pytest.warns(UserWarning, match="does not report"):
+        inside = BayesSearchCV(tree, space, resource="iterations", **options).fit(X, y)
+    assert {2, 5} <= set(inside.cv_results_["n_splits_run"]) <= {2, 3, 4, 5}
