@@ -2,8 +2,10 @@
 
 import copy
 import math
+import multiprocessing
 import os
 import pickle
+import socket
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -517,6 +519,53 @@ def test_transformers_several_sets_and_evaluations_outside(tmp_path):
     trainer = way.fit(Run(way.hook(trial, "loss"), 2))
     trainer.evaluate()
     assert list(curve(trial)) == [2, 4]
+
+
+def train_as_rank(rank, port, folder, hooks, out):
+    """Train with a ``Trainer`` beside another process, once with each hook."""
+    os.environ.update(RANK=f"{rank}", LOCAL_RANK=f"{rank}", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=f"{port}")
+    way, said = Transformers(), []
+    way.folder = folder
+    for hook in hooks:
+        try:
+            trainer = way.fit(Run(hook, 3))
+            weights = [round(float(w.detach().sum()), 6) for w in trainer.model.parameters()]
+            said.append((trainer.args.world_size, trainer.state.global_step, *weights))
+        except Exception as error:
+            said.append(f"{type(error).__name__} {error}")
+    out.put((rank, said))
+
+
+@pytest.mark.slow
+def test_transformers_in_two_processes(tmp_path):
+    """Rank 0 reports and decides; both ranks end in the same way at the same step."""
+    way, trials = Transformers(), [ask(Stop(2)), ask(), ask()]
+    pruned, kept, missing = (way.hook(t, m, mode="min") for t, m in zip(trials, ("loss", "loss", "f1"), strict=True))
+    spawn = multiprocessing.get_context("spawn")
+    out = spawn.Queue()
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    args = [(rank, port, str(tmp_path), [pruned, pruned, kept, missing], out) for rank in range(2)]
+    workers = [spawn.Process(target=train_as_rank, args=a) for a in args]
+    for w in workers:
+        w.start()
+    said = dict(out.get(timeout=240) for _ in workers)
+    for w in workers:
+        w.join(30)
+    assert said[0][0][:2] == (2, 2)
+    assert said[0][2][:2] == (2, 3)
+    for rank in range(2):
+        assert said[rank][0] == said[0][0]
+        assert said[rank][2] == said[0][2]
+        assert said[rank][1].startswith("TrialPruned")
+        assert "no metric is named 'f1'" in said[rank][3]
+    assert [{s: c.steps for s, c in t.study.trials[0].curves.items()} for t in trials] == [
+        {0: [1, 2]},
+        {0: [1, 2, 3]},
+        {},
+    ]
 
 
 def test_keras_evaluation_outside_a_fit():
