@@ -17,6 +17,7 @@ from inloop.events import Event
 from inloop.history import History
 from inloop.pruners import Pruner
 from sklearn.base import clone, is_classifier
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -30,10 +31,12 @@ from sklearn.ensemble import (
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
 from sklearn.model_selection._validation import _fit_and_score, _score
+from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
 from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _num_samples
 
 from . import _sklearn_catboost as catboost
 from ._sklearn_early import ROUNDS, Watched, best_rounds, kind_of, stops_early
@@ -46,6 +49,7 @@ _FIRST = 3  # the iteration of the first report; earlier ones do not foretell th
 # the rungs of successive halving, 3 * 3**k, are among the steps
 _CALLBACK_RATIO = 3.0**0.5  # a report costs one prediction of the trees so far: together about two of the last one
 _LAST_EPOCH = 27  # epochs of a copy are spent besides the fit, which often converges soon after
+_PARTS = 27  # of the rows, for those who go through them once
 _RESTART_RATIO = 3.0  # a report costs a restart of the fit, which bins or predicts the training rows again
 
 
@@ -280,6 +284,8 @@ def family_of(estimator: Any) -> Family | None:
         return _by_rounds
     if isinstance(estimator, _BY_EPOCHS) and hasattr(estimator, "partial_fit"):
         return _by_epochs
+    if isinstance(estimator, _BY_PARTS):
+        return _by_parts
     skorch = sys.modules.get("skorch")
     return _skorch if skorch is not None and isinstance(estimator, skorch.NeuralNet) else None
 
@@ -296,6 +302,8 @@ def iterations_of(estimator: Any) -> int:
             return int(estimator.tree_count_ or 0)
         if family in (_by_rounds, _by_epochs):
             return int(estimator.n_iter_)
+        if family is _by_parts:
+            return _PARTS if hasattr(estimator, "n_features_in_") else 0
         if family is _skorch:
             return len(estimator.history)
         return len(estimator.estimators_) if family is _by_trees else 0
@@ -311,6 +319,8 @@ def most_iterations(estimator: Any, space: Mapping[str, Any]) -> int:
         space: Distributions by parameter of ``estimator``: the number may be searched for.
     """
     last = last_step(estimator)
+    if family_of(last) is _by_parts:
+        return _PARTS
     if family_of(last) is _by_epochs:
         return min(int(last.max_iter), _LAST_EPOCH)
     searched = [d for n, d in space.items() if n.rpartition("__")[2] in ROUNDS]
@@ -436,6 +446,27 @@ def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], scor
     estimator.fit(*args, **kwargs)
 
 
+def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+    """Judge a copy that ``partial_fit`` has shown a ninth and a third of the rows; if it goes on, fit as usual."""
+    X: Any = args[0]
+    y: Any = args[1] if len(args) > 1 else None
+    n = _num_samples(X)
+    # the first rows are also to hold all that the first step needs, such as clusters
+    if not kwargs.keys() - {"sample_weight"} and n >= _PARTS * getattr(estimator, "n_clusters", 1):
+        judged, done = clone(estimator), 0
+        classes = {"classes": np.unique(y)} if is_classifier(estimator) else {}
+        order = np.random.default_rng(0).permutation(n)
+        for step in steps(_PARTS, _RESTART_RATIO):
+            rows = order[done : (done := n * step // _PARTS)]
+            params = _check_method_params(X, params=kwargs, indices=rows)
+            part = None if y is None else _safe_indexing(y, rows)
+            judged.partial_fit(_safe_indexing(X, rows), part, **classes, **params)
+            if watch(step, score(judged)):
+                vars(estimator).update(vars(judged))
+                return
+    estimator.fit(*args, **kwargs)
+
+
 def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
     import torch
 
@@ -480,4 +511,5 @@ _BY_TREES = (
     GradientBoostingRegressor,
 )
 _BY_EPOCHS = (MLPClassifier, MLPRegressor, Perceptron, SGDClassifier, SGDRegressor)
+_BY_PARTS = (BernoulliNB, ComplementNB, GaussianNB, MiniBatchKMeans, MultinomialNB)
 _BY_ROUNDS = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)

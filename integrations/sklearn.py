@@ -13,6 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 from inloop import FrozenTrial, Study, create_study, pruners, samplers
+from inloop.samplers.curves import trust
 from inloop.spaces import default_space
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
@@ -26,7 +27,6 @@ from sklearn.utils.validation import _check_method_params, check_is_fitted
 
 from ._sklearn_display import SearchDisplay
 from ._sklearn_early import Watched, fix_rounds
-from ._sklearn_foretold import Foretelling
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_paired import PairedPruner
@@ -51,7 +51,7 @@ class BayesSearchCV(BaseSearchCV):
     folds, and stops it when it is behind by more than the noise of the folds explains. Other pruners see step = number
     of folds done (1, 2, ...) and value = the mean of the fold scores so far, corrected by how the same folds turned out
     for the first candidate, so that an easy or hard fold helps nobody (`WilcoxonPruner` sees the fold scores
-    themselves). The sampler is told of a pruned candidate what score is foretold for it.
+    themselves). Samplers that learn from curves take a pruned candidate for what its folds foretell.
 
     Pruning inside fits (``resource="iterations"``). The pruner is also asked while the first fold is being fitted,
     after 3, 5, 9, 16, 27, ... boosting rounds or trees. It sees the search's own score on the fold's test rows at
@@ -454,6 +454,7 @@ class BayesSearchCV(BaseSearchCV):
             seed=int(seed),
             space=space.space,
         )
+        trust(study.history)
         if not study.trials:
             for params in self.initial_params or ():
                 if not isinstance(params, Mapping):
@@ -471,9 +472,7 @@ class BayesSearchCV(BaseSearchCV):
         sampler = samplers.from_name(self.sampler)
         if space.space.size is not None or space.quotas is not None:
             sampler = Distinct(sampler, space)
-        if space.quotas is not None and len(space.quotas) > 1:
-            sampler = Turns(sampler, space)
-        return sampler if self.pruner is None or sampler.space is not None else Foretelling(sampler)
+        return Turns(sampler, space) if space.quotas is not None and len(space.quotas) > 1 else sampler
 
     def _inside_fits(self, estimator: Any, space: SearchSpace) -> pruners.Pruner | None:
         """Return who judges folds from inside their fits."""

@@ -16,6 +16,7 @@ from inloop.integrations.sklearn import BayesSearchCV
 from inloop.pruners import PercentilePruner, SuccessiveHalvingPruner, ThresholdPruner
 from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -30,6 +31,7 @@ from sklearn.ensemble import (
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
 from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -387,6 +389,31 @@ def test_copies_are_judged_by_epochs(family):
     pruned = search_of(estimator, space, pruner=ALWAYS, **options).fit(*data_of(family))
     assert list(pruned.cv_results_["n_iterations_run"])[1:] == [3, 3, 3]
     assert pruned.n_pruned_ == 3
+
+
+PARTS = {
+    "bayes": (MultinomialNB(), {"alpha": stats.loguniform(1e-3, 10)}),
+    "complement bayes": (ComplementNB(), {"alpha": stats.loguniform(1e-3, 10)}),
+    "gaussian bayes": (GaussianNB(), {"var_smoothing": stats.loguniform(1e-9, 1)}),
+    "clusters": (MiniBatchKMeans(random_state=0, n_init=1), {"n_clusters": inloop.Int(2, 7)}),
+}
+
+
+@pytest.mark.parametrize("weights", [False, True])
+@pytest.mark.parametrize("family", PARTS)
+def test_copies_are_judged_by_parts_of_the_rows(family, weights):
+    estimator, space = PARTS[family]
+    kwargs = {"sample_weight": np.linspace(0.5, 2.0, len(CANCER[1]))} if weights else {}
+    data = CANCER if family != "clusters" else (CANCER[0], None)
+    options = {"n_iter": 4, "error_score": "raise"}
+    plain = search_of(estimator, space, **options).fit(*data, **kwargs)
+    ours = search_of(estimator, space, pruner=NEVER, resource="iterations", **options).fit(*data, **kwargs)
+    np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+    enough = [k for k, t in enumerate(ours.study_.trials) if t.params.get("n_clusters", 1) <= 142 // 27]
+    assert all(ours.study_.trials[k].curves[2].steps == [3, 9] for k in enough)
+    assert len(enough) >= 2
+    pruned = search_of(estimator, space, pruner=ALWAYS, resource="iterations", **options).fit(*data, **kwargs)
+    assert {pruned.cv_results_["n_iterations_run"][k] for k in enough if k} == {3}
 
 
 def test_epochs_that_partial_fit_cannot_run_are_left_alone():
