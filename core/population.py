@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import samplers
 from .distributions import Categorical, Distribution, Float, Int, level_of, value_at
 from .loop import raise_interrupt
 from .record import COMPLETE, FAILED, PRUNED, RUNNING, FrozenTrial, TrialState
-from .samplers import Sampler, StudyStopped
+from .samplers import StudyStopped
 from .space import Space
 from .studies import create_study
 from .trial import as_value
@@ -128,7 +129,7 @@ class PopulationStudy:
         resample: float = 0.25,
         factor: float = 1.25,
         keep: Collection[str] = (),
-        sampler: Sampler | str = "random",
+        sampler: samplers.Sampler | str = "random",
         folder: str | os.PathLike[str] | None = None,
         suffix: str = "",
         storage: Storage | str | None = None,
