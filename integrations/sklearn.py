@@ -60,9 +60,10 @@ class BayesSearchCV(BaseSearchCV):
     after the first fold already. For XGBoost, LightGBM, CatBoost (without early stopping) and skorch
     (epochs), and for scikit-learn's gradient boosting, histogram gradient boosting, random forests and extra trees
     (after 3, 9, 27, ...); also as the last step of a ``Pipeline``. A fit that is not pruned gives the same model as a
-    plain one. Of SGD, perceptrons and MLP a copy is judged after 3, 9 and 27 epochs of ``partial_fit``, which tells
-    about the fit only roughly and is spent besides it. Estimators of scikit-learn that stop early by themselves
-    (``early_stopping``, ``n_iter_no_change``) and all others are pruned between folds only.
+    plain one. Of SGD, perceptrons and MLP a copy is judged after 3, 9 and 27 epochs of ``partial_fit``, and of naive
+    Bayes and mini-batch k-means after a ninth and a third of the rows, which tells about the fit only roughly and is
+    spent besides it. Estimators of scikit-learn that stop early by themselves (``early_stopping``,
+    ``n_iter_no_change``) and all others are pruned between folds only.
 
     Nothing is pruned before one candidate is complete. A pruned candidate keeps its row of ``cv_results_``: NaN in the
     splits that were not run to the end and in their mean, a rank behind all complete rows; it never becomes the best.
