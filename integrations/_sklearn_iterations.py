@@ -29,7 +29,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
+from sklearn.linear_model import LogisticRegression, Perceptron, SGDClassifier, SGDRegressor
 from sklearn.model_selection._validation import _fit_and_score, _score
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -286,6 +286,12 @@ def family_of(estimator: Any) -> Family | None:
         return _by_epochs
     if isinstance(estimator, _BY_PARTS):
         return _by_parts
+    if (
+        isinstance(estimator, LogisticRegression)
+        and hasattr(estimator, "set_callbacks")
+        and estimator.solver == "lbfgs"
+    ):
+        return _by_callbacks
     skorch = sys.modules.get("skorch")
     return _skorch if skorch is not None and isinstance(estimator, skorch.NeuralNet) else None
 
@@ -300,8 +306,8 @@ def iterations_of(estimator: Any) -> int:
             return int(estimator.booster_.current_iteration())
         if family is _catboost:
             return int(estimator.tree_count_ or 0)
-        if family in (_by_rounds, _by_epochs):
-            return int(estimator.n_iter_)
+        if family in (_by_rounds, _by_epochs, _by_callbacks):
+            return int(np.max(estimator.n_iter_))
         if family is _by_parts:
             return _PARTS if hasattr(estimator, "n_features_in_") else 0
         if family is _skorch:
@@ -465,6 +471,43 @@ def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
                 vars(estimator).update(vars(judged))
                 return
     estimator.fit(*args, **kwargs)
+
+
+def _by_callbacks(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+    """Fit with a callback of scikit-learn 1.9, whose solvers do not stop when it says so."""
+    from sklearn.callback import FitCallback
+
+    due = set(steps(estimator.max_iter, _CALLBACK_RATIO))
+
+    class Report(FitCallback):
+        def setup(self, estimator: Any, context: Any) -> None: ...
+
+        def teardown(self, estimator: Any, context: Any) -> None: ...
+
+        def on_fit_task_begin(self, estimator: Any, context: Any) -> None: ...
+
+        def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> bool:
+            step = context.task_id + 1
+            told = context.task_name.endswith("-iter") and fitted_estimator is not None
+            if told and step in due and watch(step, score(fitted_estimator)):
+                raise _Stopped(fitted_estimator)
+            return False
+
+    own = getattr(estimator, "_skl_callbacks", [])
+    estimator.set_callbacks(*own, Report())
+    try:
+        estimator.fit(*args, **kwargs)
+    except _Stopped as stopped:
+        vars(estimator).update(vars(stopped.model))
+    finally:
+        estimator.set_callbacks(*own)
+
+
+class _Stopped(Exception):
+    """Ends a fit that a callback cannot end otherwise."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
 
 
 def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:

@@ -57,13 +57,13 @@ class BayesSearchCV(BaseSearchCV):
     after 3, 5, 9, 16, 27, ... boosting rounds or trees. It sees the search's own score on the fold's test rows at
     that step; candidates that get through the first fold are pruned between folds. ``"auto"`` draws the score on in a
     straight line to the last round, so that those who learn slowly are not taken for bad ones, and judges
-    after the first fold already. For XGBoost, LightGBM, CatBoost (without early stopping) and skorch
-    (epochs), and for scikit-learn's gradient boosting, histogram gradient boosting, random forests and extra trees
-    (after 3, 9, 27, ...); also as the last step of a ``Pipeline``. A fit that is not pruned gives the same model as a
-    plain one. Of SGD, perceptrons and MLP a copy is judged after 3, 9 and 27 epochs of ``partial_fit``, and of naive
-    Bayes and mini-batch k-means after a ninth and a third of the rows, which tells about the fit only roughly and is
-    spent besides it. Estimators of scikit-learn that stop early by themselves (``early_stopping``,
-    ``n_iter_no_change``) and all others are pruned between folds only.
+    after the first fold already. For XGBoost, LightGBM, CatBoost (without early stopping) and skorch (epochs); for
+    scikit-learn's gradient boosting, histogram gradient boosting, random forests and extra trees (after 3, 9, 27, ...);
+    for its logistic regression from scikit-learn 1.9 on (iterations of the default solver); also as the last step of a
+    ``Pipeline``. A fit that is not pruned gives the same model as a plain one. Of SGD, perceptrons and MLP a copy is
+    judged after 3, 9 and 27 epochs of ``partial_fit``, and of naive Bayes and mini-batch k-means after a ninth and
+    a third of the rows, which tells about the fit only roughly and is spent besides it. Estimators of scikit-learn that
+    stop early by themselves (``early_stopping``, ``n_iter_no_change``) and all others are pruned between folds only.
 
     Nothing is pruned before one candidate is complete. A pruned candidate keeps its row of ``cv_results_``: NaN in the
     splits that were not run to the end and in their mean, a rank behind all complete rows; it never becomes the best.

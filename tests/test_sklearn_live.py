@@ -29,7 +29,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.feature_selection import SelectKBest
-from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
+from sklearn.linear_model import LogisticRegression, Perceptron, SGDClassifier, SGDRegressor
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -414,6 +414,45 @@ def test_copies_are_judged_by_parts_of_the_rows(family, weights):
     assert len(enough) >= 2
     pruned = search_of(estimator, space, pruner=ALWAYS, resource="iterations", **options).fit(*data, **kwargs)
     assert {pruned.cv_results_["n_iterations_run"][k] for k in enough if k} == {3}
+
+
+class Tasks:
+    """A callback of the user's own."""
+
+    seen = 0
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context):
+        Tasks.seen += 1
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed")
+@pytest.mark.skipif(not hasattr(LogisticRegression, "set_callbacks"), reason="callbacks came with scikit-learn 1.9")
+@pytest.mark.parametrize("steps_before", [0, 1])
+def test_iterations_that_scikit_learn_tells_callbacks(steps_before):
+    last = LogisticRegression(max_iter=30).set_callbacks(Tasks())
+    estimator = make_pipeline(*[StandardScaler()] * steps_before, last)
+    space = {"logisticregression__C": stats.loguniform(1e-3, 10)}
+    options = {"n_iter": 3, "scoring": "neg_log_loss", "error_score": "raise"}
+    plain = search_of(estimator, space, **options).fit(*CANCER)
+    Tasks.seen = 0
+    ours = search_of(estimator, space, pruner=NEVER, resource="iterations", **options).fit(*CANCER)
+    assert Tasks.seen > 0
+    np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+    assert ours.study_.trials[0].curves[2].steps[:3] == [3, 5, 9]
+    pruned = search_of(estimator, space, pruner=ALWAYS, resource="iterations", **options).fit(*CANCER)
+    assert list(pruned.cv_results_["n_iterations_run"])[1:] == [3, 3]
+    short = clone(estimator).set_params(**pruned.cv_results_["params"][1], logisticregression__max_iter=3)
+    alone = GridSearchCV(short, {}, cv=4, scoring="neg_log_loss").fit(*CANCER).cv_results_["split0_test_score"][0]
+    assert pruned.study_.trials[1].curves[2].values == pytest.approx([alone], rel=1e-9)
+    other = make_pipeline(LogisticRegression(solver="liblinear"))
+    with pytest.warns(UserWarning, match="does not report"):
+        search_of(other, space, pruner=NEVER, resource="iterations", **{**options, "n_iter": 1}).fit(*CANCER)
 
 
 def test_epochs_that_partial_fit_cannot_run_are_left_alone():
