@@ -198,7 +198,7 @@ class PopulationStudy:
             if not 0 <= number < len(known):
                 raise ValueError(f"lineage: there is no trial {number}; the study has {len(known)} trials.")
             line.insert(0, known[number])
-            number = known[number].user_attrs["parent"]
+            number = known[number].user_attrs.get("parent")
         return line
 
     def schedule(self, trial: FrozenTrial | int | None = None) -> list[tuple[int, dict[str, Any]]]:

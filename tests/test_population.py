@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import subprocess
+import sys
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -242,6 +244,11 @@ def test_first_parameters_can_be_enqueued_or_sampled():
     study.optimize(descend, **FILES)
     assert study.trials[0].params == {"rate": 0.5}
     assert study.best_value == 0.0
+
+
+def test_it_is_imported_when_first_used():
+    code = "import sys, inloop; assert 'inloop.population' not in sys.modules; inloop.PopulationStudy"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # Exploring
@@ -753,3 +760,28 @@ def test_lightning_schedules_with_new_settings(lightning, kind, tmp_path):
 def test_lightning_trains_a_population(lightning):
     space = {"rate": Float(1e-3, 10, log=True), "momentum": Float(0, 0.95)}
     good(PopulationStudy(space, 3, 3, steps=9, seed=0), lambda s: lightning(s).value, 1.5)
+
+
+@pytest.mark.slow
+def test_lightning_under_its_other_name(lightning, tmp_path):
+    pytest.importorskip("lightning")
+    from inloop.integrations.lightning import train_segment
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.demos.boring_classes import BoringModel
+
+    def train(segment):
+        model = BoringModel()
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+        model.layer.reset_parameters()
+        trainer = Trainer(
+            accelerator="cpu", devices=1, logger=False, limit_train_batches=2, limit_val_batches=0, **quiet
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            train_segment(segment, trainer, model)
+        return trainer
+
+    assert alone(train, {}, 4, 2, tmp_path).global_step == 8
+    two = Trainer(accelerator="cpu", devices=2, strategy="ddp_spawn", logger=False, enable_checkpointing=False)
+    with pytest.raises(ValueError, match="the Trainer has 2 processes; a segment trains in one"):
+        train_segment(None, two, BoringModel())
