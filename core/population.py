@@ -272,7 +272,7 @@ class PopulationStudy:
         executor: Any = None,
         catch: type[Exception] | tuple[type[Exception], ...] = Exception,
     ) -> None:
-        """Train all members through all steps; called again after a break, go on.
+        """Train all members through all steps, or through those that are left after a break.
 
         Args:
             train: Takes a `Segment`: goes on from its ``checkpoint`` with its ``params``, saves to its ``path`` and

@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import inloop
 import numpy as np
@@ -418,6 +419,35 @@ def test_a_study_in_a_file_is_resumed(tmp_path, at):
     assert again.finished
     assert again.schedule() == study.schedule()
     assert again.replay(descend, **FILES) == study.best_value
+
+
+KILLED = """
+import itertools, os, sys
+sys.path.insert(0, sys.argv[1])
+from test_population import FILES, descend, population
+count = itertools.count(1)
+def train(segment, weight):
+    if next(count) == 20:
+        os._exit(9)
+    return descend(segment, weight)
+population(folder="checkpoints", storage="study.db", study_name="pbt").optimize(train, **FILES)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_its_running_segment_only(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(Path(__file__).parent)], cwd=tmp_path)
+    assert done.returncode == 9
+    kept = {"folder": tmp_path / "checkpoints", "storage": str(tmp_path / "study.db"), "study_name": "pbt"}
+    study, trained_since = population(**kept, load_if_exists=True), []
+
+    def train(segment, weight):
+        trained_since.append(segment)
+        return descend(segment, weight)
+
+    study.optimize(train, **FILES)
+    assert len(trained_since) == 36 - 19
+    assert log(study) == log(trained())
 
 
 def test_a_process_that_died_in_the_middle_of_a_comparison(tmp_path):
