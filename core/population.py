@@ -227,7 +227,9 @@ class PopulationStudy:
                     f"ask: tell the segments of trials {sorted(self._out)} first; they are compared now."
                 )
             self._out.add(waiting[0].number)
-            return self._segment(waiting[0])
+            segment = self._segment(waiting[0])
+            _remove(segment.path)  # what an attempt that was broken off has left
+            return segment
 
     def tell(self, segment: Segment, value: float | None = None, state: TrialState | str | None = None) -> FrozenTrial:
         """End a segment whose checkpoint is saved.
@@ -245,8 +247,8 @@ class PopulationStudy:
             TypeError: If ``value`` is not a number.
         """
         with self._lock:
-            what, record = f"tell: trial {segment.number}", self.trials[segment.number]
-            if segment.number not in self._out or segment != self._segment(record):
+            what = f"tell: trial {segment.number}"
+            if segment.number not in self._out or segment.start != _at(self.trials[segment.number]):
                 raise ValueError(f"{what}: its segment from step {segment.start} was told before or not asked for.")
             if state is not None and getattr(state, "name", str(state)).upper() != "FAILED":
                 raise ValueError(f"{what}: state must be 'failed' or None, got {state!r}.")
@@ -261,7 +263,7 @@ class PopulationStudy:
             self.study._log.write(*facts)
             self._out.discard(segment.number)
             self._sweep()
-            return record
+            return self.trials[segment.number]
 
     def optimize(
         self,
@@ -334,6 +336,7 @@ class PopulationStudy:
             for start in range(0, _at(line[-1]), self.interval):
                 record = next(t for t in reversed(line) if t.user_attrs["start"] <= start)
                 segment = self._segment(record, start, checkpoint, to)
+                _remove(segment.path)
                 value = as_value(_trained(train, save, load, segment), "replay: the value")
                 checkpoint = segment.path
             return value
@@ -494,7 +497,7 @@ class PopulationStudy:
         for m in filter(_runs, members):
             needed |= {p for p in (self._source(m), self._segment(m).path) if p}
         for path in set(self._checkpoints()) - needed:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _remove(path)
 
     def __repr__(self) -> str:
         return f"<PopulationStudy: {self.population} members, {self._now} of {self.steps} steps, {self.study!r}>"
@@ -569,6 +572,13 @@ def _trained(
     model, value = train(segment, None if segment.checkpoint is None else load(segment.checkpoint))
     save(model, segment.path)
     return value
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _runs(record: FrozenTrial) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import math
@@ -222,8 +223,21 @@ def test_a_checkpoint_may_be_a_folder_and_have_a_suffix(tmp_path):
         path.mkdir()
         (path / "weight").write_text(repr(weight))
 
-    study = population(folder=tmp_path, suffix=".model")
-    study.optimize(descend, save, lambda path: float((path / "weight").read_text()))
+    def train(segment, weight):
+        if (segment.number, segment.start) == broken:
+            segment.path.mkdir()
+            raise KeyboardInterrupt
+        return descend(segment, weight)
+
+    study, broken, load = (
+        population(folder=tmp_path, suffix=".model"),
+        (4, 5),
+        lambda path: float((path / "weight").read_text()),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        study.optimize(train, save, load)
+    broken = None
+    study.optimize(train, save, load)
     assert log(study) == log(trained())
     assert {p.suffix for p in tmp_path.iterdir()} == {".model"}
     assert len(list(tmp_path.iterdir())) == 6
@@ -523,8 +537,9 @@ def test_wrong_calls_are_refused():
     with pytest.raises(ValueError, match="state must be 'failed' or None, got 'complete'"):
         study.tell(first, 1.0, "complete")
     study.tell(first, 1.0)
-    with pytest.raises(ValueError, match="told before or not asked for"):
-        study.tell(first, 1.0)
+    for wrong in (first, dataclasses.replace(second, number=99), dataclasses.replace(second, start=5)):
+        with pytest.raises(ValueError, match="told before or not asked for"):
+            study.tell(wrong, 1.0)
     assert study.tell(second, state="failed").state.name == "FAILED"
     with pytest.raises(ValueError, match="No trial is complete"):
         study.schedule()
