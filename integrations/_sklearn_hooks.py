@@ -13,13 +13,19 @@ from sklearn.model_selection._validation import _fit_and_score
 
 
 class Hooks:
-    """The callbacks of scikit-learn 1.9 (``set_callbacks``) around a search; nothing in earlier versions."""
+    """The callbacks of scikit-learn 1.9 (``set_callbacks``) around a search; nothing in earlier versions.
+
+    Attributes:
+        any: Whether there is a callback that looks at the folds.
+    """
 
     def __init__(self, search: BaseSearchCV, X: Any, y: Any, sample_weight: Any) -> None:
         self._search = search
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._data = {"estimator": search, "X": X, "y": y, "metadata": metadata}
         self._known = "callback_ctx" in signature(_fit_and_score).parameters
+        inner = search.estimator.get_params().values() if self._known else ()
+        self.any = any(getattr(e, "_skl_callbacks", None) for e in (search, search.estimator, *inner))
         if self._known:
             root = search._init_callback_context(max_subtasks=1 + (search.refit is not False))
             self._root = root.call_on_fit_task_begin(**self._data)
@@ -37,12 +43,10 @@ class Hooks:
 
     def fold(self, task: int) -> dict[str, Any]:
         """Return what one fold is run with."""
-        if not self._known:
+        if not self.any:  # nothing looks at it, and it need not travel
             return {}
         context = self._folds.subcontext(task_name="candidate-split-evaluation", task_id=task)
-        # without callbacks nothing looks at the caller, and it need not travel
-        caller = self._search if getattr(self._search, "_skl_callbacks", None) else None
-        return {"caller": caller, "callback_ctx": context}
+        return {"caller": self._search, "callback_ctx": context}
 
     @contextmanager
     def refit(self, estimator: Any) -> Iterator[None]:

@@ -100,6 +100,7 @@ class Race:
         self._call = told
         self._kept = earlier is not None
         self._told = len(self.candidates)
+        self._running = 0
         self._reference = next((c.scores for c in self.candidates if not c.pruned and _finite(c.scores)), None)
         self._judge = None if isinstance(study.pruner, NopPruner) else Judge(study, size)
         self._fill()
@@ -114,18 +115,41 @@ class Race:
 
         Nothing is returned when the search is over.
         """
-        flight = [c for c in self.candidates[self._told :] if not self._ended(c)]
-        needed = [(c, f) for c in flight for f in range(self._sure(c)) if f not in c.issued]
+        needed, rest = self._left()
         if workers == 1:
             needed = needed[:1]
+        tasks = needed + rest[: max(0, workers - len(needed))]
+        for candidate, fold in tasks:
+            candidate.issued.add(fold)
+        self._running += len(tasks)
+        return tasks
+
+    def next(self, workers: int) -> tuple[Candidate, int] | None:
+        """Return one fold to run now, one that may count for nothing only if workers had nothing to do otherwise.
+
+        None: none can be run before other results are in.
+        """
+        needed, rest = self._left()
+        tasks = needed[:1] or (rest[:1] if self._running < workers else [])
+        for candidate, fold in tasks:
+            candidate.issued.add(fold)
+            self._running += 1
+        return tasks[0] if tasks else None
+
+    @property
+    def over(self) -> bool:
+        """Whether no candidate is left to run folds of."""
+        return all(self._ended(c) for c in self.candidates[self._told :])
+
+    def _left(self) -> tuple[list[tuple[Candidate, int]], list[tuple[Candidate, int]]]:
+        """Return the folds not given out yet: those that will count for sure, and the others, best first."""
+        flight = [c for c in self.candidates[self._told :] if not self._ended(c)]
+        needed = [(c, f) for c in flight for f in range(self._sure(c)) if f not in c.issued]
         rest = sorted(
             ((c, f) for c in flight for f in range(self._sure(c), self._n_splits) if f not in c.issued),
             key=lambda task: (task[1], task[0].index),
         )
-        tasks = needed + rest[: max(0, workers - len(needed))]
-        for candidate, fold in tasks:
-            candidate.issued.add(fold)
-        return tasks
+        return needed, rest
 
     def watch(self, candidate: Candidate, fold: int, workers: int) -> Watch | None:
         """Return who judges a fold from inside its fit, None if nobody does.
@@ -141,6 +165,7 @@ class Race:
 
     def take(self, candidate: Candidate, fold: int, out: Out) -> None:
         """Take in the result of one fold."""
+        self._running -= 1
         candidate.ahead[fold] = out
         while not self._ended(candidate) and (n := len(candidate.outs)) in candidate.ahead:
             self._count(candidate, candidate.ahead.pop(n))

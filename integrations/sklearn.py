@@ -22,15 +22,15 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import _insert_error_scores, _warn_or_raise_about_fit_failures
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, check_is_fitted
 
+from . import _sklearn_dispatch as dispatch
 from ._sklearn_display import SearchDisplay
 from ._sklearn_early import Watched, fix_rounds
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_paired import PairedPruner
-from ._sklearn_race import Race
+from ._sklearn_race import Candidate, Race
 from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, share_known, standard_error
 from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
 from ._sklearn_segment import train_segment
@@ -84,9 +84,9 @@ class BayesSearchCV(BaseSearchCV):
             number) as in scikit-optimize, their numbers count. A finite space never repeats one; if it has fewer, all
             are tried and a warning says so.
         scoring, n_jobs, refit, cv, pre_dispatch, error_score, return_train_score: As in
-            ``RandomizedSearchCV``, but a callable ``refit`` is shown the complete rows only, and ``"1se"`` is the
-            simplest candidate within one standard error of the best (Breiman et al., "Classification and regression
-            trees", 1984, section 3.4.3).
+            ``RandomizedSearchCV``, but ``pre_dispatch`` counts in rounds only (see ``batch_size``), a callable
+            ``refit`` is shown the complete rows only, and ``"1se"`` is the simplest candidate within one standard
+            error of the best (Breiman et al., "Classification and regression trees", 1984, section 3.4.3).
         verbose: 1 shows a line of progress (with tqdm installed); more as in ``RandomizedSearchCV``.
         random_state: Seeds the proposals.
         sampler: An `inloop.samplers.Sampler` or its name (``"gp"``, ``"tpe"``, ``"random"``, ``"grid"``); None is the
@@ -96,7 +96,9 @@ class BayesSearchCV(BaseSearchCV):
             ``"hyperband"`` have their first rung after two folds, and inside fits after a fifth of the iterations; a
             pruner object is asked as it is in both places.
         resource: ``"folds"`` or ``"iterations"``: where candidates are pruned.
-        batch_size: Number of candidates in flight; ``"auto"`` is ``ceil(n_jobs / number of folds)``.
+        batch_size: Number of candidates in flight; ``"auto"`` is ``ceil(n_jobs / number of folds)``. With more than one
+            worker their folds are run as workers come free, if the joblib backend can give results as they come and
+            there are no callbacks of scikit-learn, else in rounds.
         timeout: Seconds after which no more folds are started; at least one candidate is completed.
         stopping: A function of (study, trial), or a list of them, called after each candidate; ``study.stop()`` in
             it ends the search.
@@ -378,33 +380,29 @@ class BayesSearchCV(BaseSearchCV):
             race = Race(self.study_, space, n_iter, len(splits), size, self._value, inside, told, earlier)
             deadline = math.inf if self.timeout is None else time.monotonic() + self.timeout
 
-            def run(parallel: Parallel) -> None:
-                while time.monotonic() < deadline or not race.n_complete:
-                    tasks = race.ready(workers)
-                    if not tasks:
-                        return
-                    outs = parallel(
-                        delayed(run_fold)(
-                            clone(estimator),
-                            watch=race.watch(candidate, k, workers),
-                            value=partial(_objective, name=self._objective_name()),
-                            watched=watched,
-                            train=splits[k][0],
-                            test=splits[k][1],
-                            parameters=candidate.params,
-                            split_progress=(k, len(splits)),
-                            candidate_progress=(candidate.index, n_iter),
-                            **fold,
-                            **hooks.fold(candidate.index * len(splits) + k),
-                        )
-                        for candidate, k in tasks
-                    )
-                    for (candidate, k), out in zip(tasks, outs, strict=True):
-                        race.take(candidate, k, out)
+            def task(candidate: Candidate, k: int) -> Callable[[], Any]:
+                return partial(
+                    run_fold,
+                    clone(estimator),
+                    watch=race.watch(candidate, k, workers),
+                    value=partial(_objective, name=self._objective_name()),
+                    watched=watched,
+                    train=splits[k][0],
+                    test=splits[k][1],
+                    parameters=candidate.params,
+                    split_progress=(k, len(splits)),
+                    candidate_progress=(candidate.index, n_iter),
+                    **fold,
+                    **hooks.fold(candidate.index * len(splits) + k),
+                )
+
+            def goes_on() -> bool:
+                return time.monotonic() < deadline or not race.n_complete
 
             try:
-                with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:
-                    run(parallel)
+                # contexts of callbacks know each other, so that none can be made while another one travels
+                free = not hooks.any
+                dispatch.run(race, task, goes_on, workers, self.n_jobs, self.pre_dispatch, free)
             except KeyboardInterrupt:
                 if not race.n_complete:
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import warnings
 from contextlib import contextmanager
 
@@ -808,3 +809,45 @@ def test_callbacks_of_scikit_learn(n_jobs):
     search.set_callbacks(*([Count()] if n_jobs == 1 else []), monitor).fit(*IRIS)
     if n_jobs == 1:
         assert tags == ["fit", "search", *["candidate-split-evaluation"] * 6, "refit-with-best-params"]
+
+
+class Waiting:
+    """A scorer one of whose calls ends only when others have ended after it began."""
+
+    def __init__(self, call, others):
+        self.turn = threading.Condition()
+        self.begun = self.done = 0
+        self.call, self.others = call, others
+        self.met = None
+
+    def __call__(self, estimator, X, y):
+        with self.turn:
+            self.begun += 1
+            if self.begun == self.call:
+                goal = self.done + self.others
+                self.met = self.turn.wait_for(lambda: self.done >= goal, timeout=60)
+            self.done += 1
+            self.turn.notify_all()
+        return accuracy_score(y, estimator.predict(X))
+
+
+def test_a_slow_fold_keeps_nobody_waiting():
+    scorer = Waiting(call=27, others=2)  # later than the first candidates, whose folds are all needed at once
+    with joblib.parallel_config(backend="threading"):
+        pruned_search(scoring=scorer, n_jobs=2, batch_size=4, sampler="random")
+    assert scorer.met
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_an_interrupt_among_workers_keeps_what_is_done(backend):
+    def interrupt(search, trial):
+        if trial.number == 3:
+            raise KeyboardInterrupt
+
+    options = {"n_iter": 20, "batch_size": 3, "pruner": STRICT, "callbacks": interrupt}
+    space = {"ccp_alpha": stats.loguniform(1e-4, 0.3)}
+    with joblib.parallel_config(backend=backend), pytest.warns(UserWarning, match="interrupted"):
+        search = search_of(DecisionTreeClassifier(random_state=0), space, n_jobs=2, **options).fit(*IRIS)
+    assert 4 <= len(search.cv_results_["params"]) <= 6
+    assert not search.study_.history.running
+    assert search.predict(IRIS[0]).shape == IRIS[1].shape
