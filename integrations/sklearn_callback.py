@@ -42,7 +42,7 @@ class SklearnPruningCallback(Hook, FitCallback):
         >>> X, y = load_iris(return_X_y=True)
         >>> hook = SklearnPruningCallback(trial, X[1::2], y[1::2], "neg_log_loss", report_every=10)
         >>> model = LogisticRegression(max_iter=500).set_callbacks(hook).fit(X[::2], y[::2])
-        >>> trial.study.history.trials[0].reports == -(-model.n_iter_[0] // 10)
+        >>> trial.study.history.trials[0].reports == -(-int(model.n_iter_[0]) // 10)
         True
     """
 

@@ -12,6 +12,7 @@ import types
 from pathlib import Path
 
 import inloop
+import inloop.integrations
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -23,8 +24,12 @@ EXAMPLES = [
     for options in OPTIONS.get(path.name, [[]])
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# walked by import, not by file: under an editable install a file imported by its path would be a second module
-MODULES = ["inloop", *(m.name for m in pkgutil.walk_packages(inloop.__path__, "inloop."))]
+# walked by import, not by file: under an editable install a file imported by its path would be a second module, and
+# the integrations lie in a folder of their own
+PACKAGES = {"inloop.": inloop.__path__, "inloop.integrations.": inloop.integrations.__path__}
+MODULES = sorted(
+    {"inloop", *(m.name for prefix, path in PACKAGES.items() for m in pkgutil.walk_packages(path, prefix))}
+)
 
 
 def blocks(page):

@@ -268,15 +268,19 @@ def test_a_rung_passed_over_is_decided_at_the_next_question():
     assert trial.should_prune()
 
 
-def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share():
+WORSENING = np.random.default_rng(3).random(150) + np.arange(150) / 300  # so that a strict rule keeps ever fewer
+
+
+def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share_and_after_six_complete_ones():
     study = inloop.create_study(sampler=RandomSampler(), pruner=pruners.AutoPruner(max_resource=30), seed=0)
-    level = np.random.default_rng(3).random(150) + np.arange(150) / 50  # ever worse, so that a strict rule keeps none
     at_rung = {3: [], 9: [], 27: []}
     spent = {"PRUNED": 0, "COMPLETE": 0}
-    easy = 0
-    for mine in level:
+    kept = []
+    for mine in WORSENING:
         keep = 1.5 if spent["PRUNED"] > 30 + spent["COMPLETE"] / 3 else 3
-        easy += keep == 1.5
+        if spent["COMPLETE"] >= 6 * 30:
+            keep = 1.25
+        kept.append(keep)
         expected = 30
         for step, known in at_rung.items():
             known.append(mine)
@@ -286,18 +290,21 @@ def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share():
         reports, record = run(study, dict.fromkeys(range(30), float(mine)))
         assert reports == expected
         spent[record.state.name] += reports
-    assert 0 < easy < 150
+    assert set(kept) == {3, 1.5, 1.25}
     assert study.history.spent == {inloop.TrialState[k]: n for k, n in spent.items()}
 
 
 def test_auto_counts_reports_and_not_steps():
-    def complete(full):
+    def until_six_are_complete(full):
         study = inloop.create_study(sampler=RandomSampler(), pruner=pruners.AutoPruner(full), seed=0)
-        for c in curves(5, 80):
-            run(study, {1000 * (s + 1): v for s, v in c.items()})
-        return study.history.states[inloop.TrialState.COMPLETE]
+        for n, mine in enumerate(WORSENING):
+            run(study, {1000 * (s + 1): float(mine) for s in range(STEPS)})
+            if study.history.states[inloop.TrialState.COMPLETE] == 6:
+                return n
+        return len(WORSENING)
 
-    assert complete(None) > complete(12_001) + 3  # what nobody ever spends keeps the guard away
+    # what nobody ever spends keeps the guard away
+    assert until_six_are_complete(None) + 20 < until_six_are_complete(12_001)
 
 
 def test_hyperband_brackets_follow_seed_and_number():

@@ -1,4 +1,4 @@
-"""Successive halving that goes easy while too little comes to an end: the pruner of the default pair."""
+"""Successive halving that soon goes easy: the pruner of the default pair."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from .pruner import Pruner
 
 _STRICT = SuccessiveHalvingPruner(smoothing=0.125)
 _EASY = 1.5  # a rung keeps one in so many while too little comes to an end
+_TAUGHT = 6  # complete trials, after which
+_GENTLE = 1.25  # a rung keeps one in so many
 
 
 @dataclass(frozen=True, repr=False)
 class AutoPruner(Pruner):
-    """Stops two of three trials at each rung, and one of three while too little comes to an end.
+    """Stops two of three trials at each rung; after six complete ones, one of five.
 
     Rungs are those of `SuccessiveHalvingPruner` and compare the mean of the last eighth of the reports.
     A model that learns from pruned trials (`GPSampler`) needs some that were trained to the end to foretell the rest
-    from; without a guard a long search has ever fewer of them. While the reports of pruned trials are more
-    than one full run and a third of the reports of complete ones, a rung keeps two of three. Rungs and
+    from. While the reports of pruned trials are more than one full run and a third of the reports of complete ones, a
+    rung keeps two of three. Once the model is taught it proposes trials that are nearly as good as the best: to
+    stop many of them throws good ones out by their noise, and has the model keep away from there. Rungs and
     decisions are otherwise those of asynchronous successive halving (Li et al., "A system for massively parallel
     hyperparameter tuning", MLSys 2020, algorithm 2); the best trial at a rung is never stopped.
 
@@ -47,8 +50,13 @@ class AutoPruner(Pruner):
         return _STRICT.rungs(longest if self.max_resource is None else self.max_resource - 1)
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
+        rungs = Rungs(self.rungs(history.longest), _STRICT.smoothing)
+        return outranked(history, rungs, trial, stream, since, self._keep(history))
+
+    def _keep(self, history: History) -> float:
+        """Return of how many trials a rung keeps one."""
+        if history.states[TrialState.COMPLETE] >= _TAUGHT:
+            return _GENTLE
         full = history.fullest if self.max_resource is None else self.max_resource
         pruned, complete = history.spent[TrialState.PRUNED], history.spent[TrialState.COMPLETE]
-        keep = _EASY if pruned > full + complete / 3 else _STRICT.reduction_factor
-        rungs = Rungs(self.rungs(history.longest), _STRICT.smoothing)
-        return outranked(history, rungs, trial, stream, since, keep)
+        return _EASY if pruned > full + complete / 3 else _STRICT.reduction_factor
