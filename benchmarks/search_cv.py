@@ -420,6 +420,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def pruning(runs: dict[Any, dict[str, Any]], problems: Iterable[Problem]) -> list[str]:
     """Return what pruning saves over 60 candidates, and the final scores."""
+    problems = [p for p in problems if p.inside]  # the others stop at the target
     lines = ["All 60 candidates of inloop: CPU without pruning / with, and the final score without -> with (and its"]
     lines += ["standard error over the seeds of the difference):"]
     for rival in ("inloop, folds", "inloop, iterations"):

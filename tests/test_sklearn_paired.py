@@ -7,7 +7,7 @@ from itertools import pairwise
 import inloop
 import numpy as np
 import pytest
-from inloop.integrations._sklearn_paired import FOLDS, ITERATIONS, MEANS, PairedPruner, noise
+from inloop.integrations._sklearn_paired import FOLDS, ITERATIONS, MEANS, PairedCurves, PairedPruner, noise
 from inloop.integrations.sklearn import BayesSearchCV
 from inloop.samplers import RandomSampler
 from inloop.samplers.curves import curves, trust
@@ -116,6 +116,23 @@ def test_a_candidate_pruned_just_behind_the_best_one_is_not_taken_for_an_ordinar
         assert losses[1] < losses[0] < worst - 0.5 * (worst + np.mean(BEST))
     else:
         assert list(losses) == pytest.approx([worst] * 2)
+
+
+def test_between_folds_it_is_taken_for_the_best_one_less_what_it_is_behind():
+    study = study_of([BEST, *others()])
+    trust(study.history, PairedCurves)
+    close = end(study, [BEST[0] - 0.05, BEST[1] - 0.03], state="pruned")
+    ahead = end(study, [BEST[0] + 0.3], state="pruned")
+    nan = end(study, [np.nan], state="pruned")
+    inside = end(study, [], inside=[(3, 0.1)], state="pruned")
+    numbers = np.array([close.number, ahead.number, nan.number, inside.number])
+    losses = curves(study.history).losses(numbers, len(study.history.told))
+    rows = np.array([BEST, *others()])
+    assert losses[0] == pytest.approx(-np.mean(BEST) + 0.04 + noise(rows[0] - rows[1:], 2))
+    assert -np.mean(BEST) <= losses[1] < losses[0]
+    assert losses[2] == np.inf
+    early = curves(study.history).losses(numbers, 3)  # as it stood when there was no noise to know
+    assert np.isfinite(early[0])
 
 
 @pytest.mark.parametrize("resource", ["folds", "iterations"])

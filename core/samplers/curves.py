@@ -155,10 +155,14 @@ def curves(history: History) -> Curves:
     return known
 
 
-def trust(history: History) -> None:
+def trust(history: History, kind: type[Curves] = Curves) -> None:
     """Have the losses that are foretold in a history bounded by its best final loss instead of the median one.
 
     For reports that are close to the end, such as means over the folds that are done: bounded by the median, trials
     stopped a little behind the best one look bad, and the search keeps away from where it should look.
+
+    Args:
+        history: The history.
+        kind: What foretells the losses.
     """
-    _CURVES[history] = Curves(history, np.min)
+    _CURVES[history] = kind(history, np.min)
