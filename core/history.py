@@ -144,7 +144,7 @@ class History:
         self._finals: dict[int, dict[int, Losses]] = {}  # by stream and step
         self._tables: dict[tuple[int, Rungs], RungTable] = {}
         self._fold: dict[str, Callable[[Event], None]] = {
-            "report": self._report,
+            "report": self.reported,
             "held": self._held,
             "params": self._params,
             "proposed": self._proposed,
@@ -315,7 +315,8 @@ class History:
             trial.proposed = space.unpack(stored)
             self._changed.append(e.trial)
 
-    def _report(self, e: Event) -> None:
+    def reported(self, e: Event) -> None:
+        """Fold a report in."""
         _, _, _, number, (stream, step, value) = e
         trial = self.trials[number]
         if trial.state is not RUNNING:

@@ -86,6 +86,19 @@ class Log:
                     return
             self.read()
 
+    def report(self, trial: int, data: tuple[int, int, float]) -> None:
+        """Do what `write` does with a report, for a caller that has the lock."""
+        if self._born != _forks:
+            self._after_fork()
+        self._seq += 1
+        event = as_event((self.worker, self._seq, "report", trial, data))
+        history = self.history
+        if self.storage.append(self.name, (event,)) == history.events:
+            history.events += 1
+            history.reported(event)
+        else:
+            self.read()
+
     def sync(self) -> None:
         """Fold in what is new in the log."""
         with self.lock:

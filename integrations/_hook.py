@@ -89,16 +89,13 @@ class Hook:
             step: Epochs or rounds before this one, over all of training.
             last: Report it in any case.
         """
-        return self._tell(self._current(), value, step, last)
-
-    def _tell(self, fit: Fit, value: float, step: int, last: bool = False) -> bool:
-        """Do what `_see` does, for the fit of this thread."""
+        fit = self._fit
+        if fit is None or fit.thread != get_ident():
+            fit = self._current()
         if (step + 1) % self.report_every and not last:
             return False
         fit.reported = step
-        trial = self.trial
-        trial.report(value, step, fit.stream)
-        return trial.should_prune()
+        return self.trial._follow(value, step, fit.stream)
 
     def _current(self) -> Fit:
         """Return the fit of this thread.

@@ -90,7 +90,7 @@ class LightGBMPruningCallback(Hook):
             self._current().source = self._choose(env, entries)
         fit = self._current()
         value = entries[fit.source][2]
-        if self._tell(fit, value, step, step + 1 == env.end_iteration):
+        if self._see(value, step, step + 1 == env.end_iteration):
             raise EarlyStopException(step, entries)
         if fit.reported != step:  # should early stopping end the fit now, nothing would say so
             self.trial.hold(value, step, fit.stream)

@@ -200,7 +200,8 @@ class LightningPruningCallback(Hook):
             first = fit.first[self._counts_steps(trainer, fit)]
             fit.stream = self.trial.open_stream(fit.reported + 1 if -1 < fit.reported < first else first)
         fit.due = False
-        return self._tell(fit, fit.values, fit.step, last=True)
+        fit.reported = fit.step
+        return self.trial._follow(fit.values, fit.step, fit.stream)
 
     def _finish(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
         """Report the last value, if it was not."""

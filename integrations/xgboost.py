@@ -99,7 +99,7 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         score = values[-1]
         if type(score) is tuple:  # cv: mean and standard deviation
             score = score[0]
-        return score if self._tell(fit, score, self._first + len(values) - 1, last) else None
+        return score if self._see(score, self._first + len(values) - 1, last) else None
 
     def _end(self) -> None:
         """Report the last round if it was not: a callback listed earlier may have ended training and hidden it."""

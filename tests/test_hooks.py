@@ -538,6 +538,39 @@ def test_pruning_by_the_default_of_a_study_saves_rounds(way):
     assert [t.reports for t in study.trials] == [8, 8, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("storage", ["memory", "file"])
+@pytest.mark.parametrize("pruner", ["median", "auto", "hyperband", ThresholdPruner(upper=1.4), Stop(4)], ids=repr)
+def test_what_hooks_call_is_report_and_should_prune(pruner, storage, tmp_path):
+    """One call in place of two, on curves with NaN, numpy's numbers, held values, and steps left out or repeated."""
+
+    def run(name, ask):
+        url = None if storage == "memory" else str(tmp_path / name)
+        study = inloop.create_study(sampler="random", pruner=pruner, seed=0, storage=url, study_name="s")
+        rng, said = np.random.default_rng(0), []
+        for _ in range(12):
+            trial, level = study.ask(), rng.random()
+            for step in [0, 1, 2, 4, 4, 3, *range(5, 14)]:
+                value = level + rng.random() / (step + 1)
+                value = [value, float(value), math.nan, np.float32(value)][step % 4 if step < 9 else 1]
+                if step == 6:
+                    trial.hold(float(value), step)
+                else:
+                    said.append(ask(trial, value, step))
+            study.tell(trial, level)
+        events = study._log.storage.read("s", 0)
+        return said, repr([(e.kind, e.trial, e.data) for e in events if e.kind in ("report", "pruned", "held")])
+
+    def two_calls(trial, value, step):
+        trial.report(value, step)
+        return trial.should_prune()
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        assert run("a", lambda trial, value, step: trial._follow(value, step, 0)) == run("b", two_calls)
+    assert len(heard) >= 2
+    assert all("was reported before" in str(w.message) for w in heard)
+
+
 # cross_val_score
 
 
