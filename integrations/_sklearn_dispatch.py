@@ -42,7 +42,7 @@ def run(
     if workers > 1 and free:
         try:
             parallel = Parallel(n_jobs=n_jobs, pre_dispatch=workers, batch_size=1, return_as="generator_unordered")
-        except ValueError:  # a backend, or a joblib, that gives results in rounds only
+        except (TypeError, ValueError):  # a backend, or a joblib before 1.4, that gives results in rounds only
             pass
         else:
             with parallel:
