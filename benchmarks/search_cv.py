@@ -376,10 +376,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Return the ratios, by problem and over all."""
     runs = {(r["problem"], r["rival"], r["seed"]): r for r in rows if "points" in r}
     problems = [p for p in PROBLEMS if any(p.name == k[0] for k in runs)]
-    seeds = len({r["seed"] for r in runs.values()})
+    counts = [
+        sum((p.name, name, s) in runs for s in range(SEEDS)) for p in problems for name in RIVALS if name != FIRST
+    ]
+    counts = [n for n in counts if n]
+    seeds = f"{min(counts, default=0)} to {max(counts, default=0)} seeds ({SEEDS} of {FIRST})"
     lines = [
         "CPU seconds to the mean best score of 60 candidates of RandomizedSearchCV, whose own cost is that of all 60:",
-        f"mean over {seeds} seeds (runs that missed it count with all they spent); in brackets the number of misses.",
+        f"mean over {seeds}; runs that missed it count with all they spent; in brackets the number of misses.",
         "",
         f"{'':36}" + "".join(f"{name:>23}" for name in RIVALS),
     ]
