@@ -116,6 +116,8 @@ class Float(_StoredAsIs):
         if self.levels is not None:
             k = round((value - self.low) / self.step) if self.step else 0
             return (min(max(k, 0), self.levels - 1) + 0.5) / self.levels
+        if self._a == self._b:  # neighbours whose logarithms are equal
+            return 0.0 if value == self.low else 1.0
         u = ((math.log(value) if self.log else value) - self._a) / (self._b - self._a)
         u = min(max(u, 0.0), 1.0)
         near = u

@@ -116,8 +116,9 @@ class Log:
             self._fold(events)
 
     def _fold(self, events: list[Event]) -> None:
-        if self.storage.shared or events[-1].worker != self.worker:
-            self._heard.update(dict.fromkeys({e[0] for e in events} - {self.worker}, time.monotonic()))
+        others = {e[0] for e in events} - {self.worker}
+        if others:
+            self._heard.update(dict.fromkeys(others, time.monotonic()))
         self.history.apply(events)
 
     def create(self, takes_queued: bool) -> FrozenTrial:

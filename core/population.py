@@ -35,6 +35,7 @@ __all__ = ["PopulationStudy", "Segment"]
 
 logger = logging.getLogger("inloop")
 
+_OWNER = "study"  # name of the file that says whose a folder is
 _SHIFT = 0.1  # part of a linear range by which a perturbed value moves: some 5 moves lead from its middle to an edge
 
 
@@ -141,10 +142,12 @@ class PopulationStudy:
         self.population = _whole("population", population, 2)
         self.interval = _whole("interval", interval, 1)
         self.steps = _whole("steps", steps, self.interval)
-        self.quantile = _within("quantile", quantile, 0 < quantile <= 0.5, "above 0 and at most 0.5")
-        self.resample = _within("resample", resample, 0 <= resample <= 1, "between 0 and 1")
-        self.factor = _within("factor", factor, 1 < factor < np.inf, "above 1")
+        self.quantile = _within("quantile", quantile, lambda x: 0 < x <= 0.5, "above 0 and at most 0.5")
+        self.resample = _within("resample", resample, lambda x: 0 <= x <= 1, "between 0 and 1")
+        self.factor = _within("factor", factor, lambda x: 1 < x < np.inf, "above 1")
         self.keep = _known(keep, self.space)
+        if not isinstance(suffix, str):
+            raise TypeError(f"PopulationStudy: suffix must be a string, got {suffix!r}.")
         self.suffix = suffix
         #: The `Study` that holds the trials.
         self.study = create_study(
@@ -218,6 +221,7 @@ class PopulationStudy:
         with self._lock:
             if self.finished:
                 raise StudyStopped(f"All members have trained {self.steps} steps.")
+            self._check_folder()
             self._found()
             if not self._out and not self._waiting():
                 self._turn()
@@ -252,9 +256,12 @@ class PopulationStudy:
                 raise ValueError(f"{what}: its segment from step {segment.start} was told before or not asked for.")
             if state is not None and getattr(state, "name", str(state)).upper() != "FAILED":
                 raise ValueError(f"{what}: state must be 'failed' or None, got {state!r}.")
-            facts: list[Fact] = []
-            if state is None:
+            if value is None and state is None:
+                raise ValueError(f"{what}: give a value, or state='failed'.")
+            if value is not None:
                 value = as_value(value, f"{what}: the value")
+            facts: list[Fact] = []
+            if state is None and value is not None:
                 if value == value and not segment.path.exists():
                     raise ValueError(f"{what}: there is no checkpoint; save it as segment.path, {segment.path}.")
                 facts.append(("report", segment.number, (0, segment.stop, value)))
@@ -405,10 +412,18 @@ class PopulationStudy:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._members and (there := self._checkpoints()):
             raise ValueError(f"folder: {self.folder} holds checkpoints of another study, such as {there[0].name}.")
-        for source in filter(None, (self._source(m) for m in self._members.values() if _runs(m))):
+        going_on = [m for m in self._members.values() if _runs(m) and (m.last is None or _value(m) == _value(m))]
+        for source in filter(None, map(self._source, going_on)):
             if not source.exists():
                 raise ValueError(f"To go on, the study needs the folder of its checkpoints; there is no {source}.")
+        (self.folder / _OWNER).write_text(self.study.history.uid)
         self._sweep()
+
+    def _check_folder(self) -> None:
+        """See that no study begun later has taken the folder."""
+        owner = self.folder / _OWNER
+        if owner.exists() and owner.read_text() != self.study.history.uid:
+            raise ValueError(f"folder: {self.folder} was given to another study as well; each needs one of its own.")
 
     def _found(self) -> None:
         """Start the members that there are not yet."""
@@ -611,8 +626,10 @@ def _whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def _within(name: str, value: float, holds: bool, what: str) -> float:
-    if not holds:
+def _within(name: str, value: Any, holds: Callable[[float], bool], what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"PopulationStudy: {name} must be a number {what}, got {value!r}.")
+    if not holds(float(value)):
         raise ValueError(f"PopulationStudy: {name} must be {what}, got {value!r}.")
     return float(value)
 

@@ -414,8 +414,10 @@ class Study:
     # What trials and the loop use
 
     def _should_prune(self, record: FrozenTrial, stream: int, since: int) -> bool:
-        if record.state is not RUNNING or not self.pruner.prune(self._history, record, stream, since):
-            return record.state is not RUNNING
+        if record.pruned or record.state is not RUNNING:
+            return True
+        if not self.pruner.prune(self._history, record, stream, since):
+            return False
         self._log.write(("pruned", record.number, (stream, record.curves[stream].steps[-1])))
         return True
 

@@ -65,7 +65,8 @@ class Trial:
         self._proposal = proposal
         self._rng = rng
         self._asked = {} if asked is None else asked  # stream -> number of its reports that should_prune has seen
-        self._away = away  # whether another process tells how the trial ends
+        self._away = away  # whether another process tells how the trial ends; that of a fork's parent does, too
+        self._home = os.getpid()
         self._unsent: list[Fact] = []  # reports and parameters for the next exchange with a shared storage
         self._fresh: dict[str, Any] = {}  # parameters among them
         self._sent = time.monotonic()
@@ -155,7 +156,7 @@ class Trial:
         Arguments as `report`.
         """
         value = as_value(value, f"trial {self.number}: a held value")
-        if self._away:
+        if self._away or self._home != os.getpid():
             self._send(("held", self.number, (stream, step, value)))
         else:
             self._record.held[stream] = step, value, self.study._log.worker

@@ -63,10 +63,17 @@ def train_segment(
     if segment.start:
         seeds = [given.pop(name) for name in _SEEDS if name in given]
         given["seed"] = int(seeds[0] if seeds and seeds[0] is not None else 0) + segment.start
-    data = copy.copy(train_set)
-    valid = [data if v is train_set else copy.copy(v) for v in valid_sets]
+    data = _copy(train_set)
+    valid = [data if v is train_set else _copy(v) for v in valid_sets]
     booster = lightgbm.train(
         given, data, len(segment.steps), init_model=segment.checkpoint, valid_sets=valid or None, **kwargs
     )
     booster.save_model(segment.path, num_iteration=-1)  # by default it leaves out rounds after the best one
     return booster
+
+
+def _copy(data: lightgbm.Dataset) -> lightgbm.Dataset:
+    """Return a Dataset that training may change: it writes its parameters into those of the Dataset."""
+    out = copy.copy(data)
+    out.params = dict(data.params or {})
+    return out

@@ -70,8 +70,15 @@ def _as_they_come(race: Race, task: Task, goes_on: Callable[[], bool], workers: 
     """
     lock = threading.Lock()
     last = time.monotonic()
+    failed: list[Exception] = []
 
     def tasks() -> Iterator[Any]:
+        try:
+            yield from made()
+        except Exception as error:  # joblib would not pass it on from its thread, and wait for ever
+            failed.append(error)
+
+    def made() -> Iterator[Any]:
         while goes_on():
             with lock:
                 if race.over:
@@ -91,6 +98,8 @@ def _as_they_come(race: Race, task: Task, goes_on: Callable[[], bool], workers: 
                 with lock:
                     race.take(race.candidates[index], fold, out)
                 last = time.monotonic()
+        if failed:
+            raise failed[0]
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of results that nobody waits for any more

@@ -329,7 +329,8 @@ def most_iterations(estimator: Any, space: Mapping[str, Any]) -> int:
         return _PARTS
     if family_of(last) is _by_epochs:
         return min(int(last.max_iter), _LAST_EPOCH)
-    searched = [d for n, d in space.items() if n.rpartition("__")[2] in ROUNDS]
+    step = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
+    searched = [space[step + name] for name in ROUNDS if step + name in space]
     params = last.get_params()
     # an alias, where it is given, goes before the usual name
     fixed = next((params[n] for n in reversed(ROUNDS) if isinstance(params.get(n), numbers.Integral)), _default(last))

@@ -41,7 +41,8 @@ def train_segment(segment: Segment, params: Mapping[str, Any], dtrain: xgboost.D
     """
     given = {**params, **segment.params}
     if segment.start:
-        given["seed"] = int(given.pop("random_state", given.get("seed", 0))) + segment.start
+        seeds = [given.pop(name) for name in ("random_state", "seed") if name in given]
+        given["seed"] = int(seeds[0] if seeds and seeds[0] is not None else 0) + segment.start
     # as bytes: the name of the file need not tell its format
     model = None if segment.checkpoint is None else bytearray(segment.checkpoint.read_bytes())
     booster = xgboost.train(given, dtrain, len(segment.steps), xgb_model=model, **kwargs)

@@ -68,8 +68,9 @@ class SklearnPruningCallback(Hook, FitCallback):
         self._check_direction("score" if scoring is None else str(scoring), "max")
 
     def setup(self, estimator: Any, context: Any) -> None:
+        scores = _Scores(estimator, self.X, self.y, self.scoring, self.sample_weight)
         self._start(self.start)
-        self._current().source = _Scores(estimator, self.X, self.y, self.scoring, self.sample_weight)
+        self._current().source = scores
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         if _is_iteration(context) and self.trial.pruned:

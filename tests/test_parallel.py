@@ -392,3 +392,23 @@ def test_the_same_script_many_times(workers, trials, tmp_path):
     assert ended == workers * trials
     assert len({t.params["x"] for t in study.trials}) == workers * trials
     assert len({t.worker for t in study.trials}) == workers
+
+
+@pytest.mark.parametrize("how", ["report", "hook"])
+def test_a_client_that_beats_is_not_lost_while_the_owner_only_writes(how):
+    study = inloop.create_study(seed=0, lease=0.4, pruner="nop")
+    elsewhere = study._log.storage.elsewhere()
+    client = inloop.study.Study(study.study_name, elsewhere, study.sampler, study.pruner, None, 0.4).ask()
+    end = time.monotonic() + 1.2
+    while time.monotonic() < end:
+        trial = study.ask()
+        for step in range(20):
+            if how == "hook":
+                trial._follow(1.0, step, 0)
+            else:
+                trial.report(1.0, step)
+            time.sleep(0.005)
+        study.tell(trial, 1.0)
+    assert study.history.trials[client.number].state.name == "RUNNING"
+    client.report(1.0, 0)
+    assert not client.should_prune()

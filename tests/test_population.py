@@ -214,7 +214,7 @@ def test_only_needed_checkpoints_are_there(tmp_path):
     study = trained(train, folder=tmp_path)
     assert max(most) <= 1 + 2 * 6
     ends = {f"{t.number}-30" for t in study.trials if t.state.name == "COMPLETE"}
-    assert {p.name for p in tmp_path.iterdir()} == ends | {"notes.txt"}
+    assert {p.name for p in tmp_path.iterdir()} == ends | {"notes.txt", "study"}
     assert FILES["load"](study.best_checkpoint) ** 2 == study.best_value
 
 
@@ -239,8 +239,9 @@ def test_a_checkpoint_may_be_a_folder_and_have_a_suffix(tmp_path):
     broken = None
     study.optimize(train, save, load)
     assert log(study) == log(trained())
-    assert {p.suffix for p in tmp_path.iterdir()} == {".model"}
-    assert len(list(tmp_path.iterdir())) == 6
+    models = [p for p in tmp_path.iterdir() if p.name != "study"]
+    assert {p.suffix for p in models} == {".model"}
+    assert len(models) == 6
 
 
 def test_a_loop_of_ones_own():
@@ -500,6 +501,25 @@ def test_a_resumed_study_needs_its_checkpoints_and_settings(tmp_path):
         population(folder=tmp_path)
 
 
+def test_a_member_that_was_nan_without_a_checkpoint_is_replaced_after_a_break(tmp_path):
+    kept = {"folder": tmp_path / "checkpoints", "storage": str(tmp_path / "study.db"), "study_name": "pbt"}
+    study = population(**kept)
+    for n in range(6):
+        segment = study.ask()
+        study.tell(segment, train_file(segment) if n else math.nan)
+    study = population(**kept, load_if_exists=True)
+    study.optimize(descend, **FILES)
+    assert study.finished
+    assert study.trials[0].state.name == "FAILED"
+
+
+def test_two_studies_do_not_share_a_folder(tmp_path):
+    first, second = population(folder=tmp_path), population(folder=tmp_path)
+    second.optimize(descend, **FILES)
+    with pytest.raises(ValueError, match="was given to another study as well"):
+        first.ask()
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "match"),
     [
@@ -510,6 +530,8 @@ def test_a_resumed_study_needs_its_checkpoints_and_settings(tmp_path):
         ({"quantile": 0}, ValueError, "quantile must be above 0 and at most 0.5, got 0"),
         ({"quantile": 0.6}, ValueError, "quantile must be above 0 and at most 0.5, got 0.6"),
         ({"quantile": math.nan}, ValueError, "quantile must be"),
+        ({"quantile": "a"}, TypeError, "quantile must be a number above 0 and at most 0.5, got 'a'"),
+        ({"suffix": None}, TypeError, "suffix must be a string, got None"),
         ({"resample": 2}, ValueError, "resample must be between 0 and 1, got 2"),
         ({"factor": 1}, ValueError, "factor must be above 1, got 1"),
         ({"keep": ["width"]}, ValueError, "keep must be a list of names of the space, .'rate'., got .'width'."),
@@ -532,8 +554,10 @@ def test_wrong_calls_are_refused():
     with pytest.raises(ValueError, match=r"there is no checkpoint; save it as segment\.path"):
         study.tell(first, 1.0)
     first.path.write_text("")
-    with pytest.raises(TypeError, match="must be one number, got None"):
+    with pytest.raises(ValueError, match="give a value, or state='failed'"):
         study.tell(first)
+    with pytest.raises(TypeError, match="must be one number, got 'abc'"):
+        study.tell(first, "abc", state="failed")
     with pytest.raises(ValueError, match="state must be 'failed' or None, got 'complete'"):
         study.tell(first, 1.0, "complete")
     study.tell(first, 1.0)
@@ -590,7 +614,7 @@ def test_xgboost_goes_on(tmp_path):
 
     X, y, X_valid, y_valid = digits()
     data, valid = xgboost.DMatrix(X, y % 2), xgboost.DMatrix(X_valid, y_valid % 2)
-    fixed = {"objective": "binary:logistic", "nthread": 1, "max_depth": 3}
+    fixed = {"objective": "binary:logistic", "nthread": 1, "max_depth": 3, "seed": None}
     whole = xgboost.train({**fixed, "eta": 0.3}, data, 12)
     parts = alone(lambda s: train_segment(s, fixed, data), {"eta": 0.3}, 12, 4, tmp_path)
     assert parts.num_boosted_rounds() == 12
@@ -638,6 +662,13 @@ def test_lightgbm_goes_on(tmp_path):
     sampled = alone(lambda s: train_segment(s, fixed, data), {"learning_rate": 1e-7}, 4, 2, tmp_path)
     trees = sampled.dump_model()["tree_info"]
     assert trees[0]["tree_structure"]["left_child"] != trees[2]["tree_structure"]["left_child"]
+
+    shared = lightgbm.Dataset(X, y % 2, params={"verbosity": -1})
+    coarse = alone(lambda s: train_segment(s, fixed, shared), {"max_bin": 3}, 2, 2, tmp_path).predict(X_valid)
+    after = alone(lambda s: train_segment(s, fixed, shared), {}, 2, 2, tmp_path).predict(X_valid)
+    fresh = alone(lambda s: train_segment(s, fixed, data), {}, 2, 2, tmp_path).predict(X_valid)
+    assert np.array_equal(after, fresh)  # max_bin has not stayed in the Dataset
+    assert not np.array_equal(after, coarse)
 
     with pytest.raises(ValueError, match="a Dataset is constructed already"):
         train_segment(None, fixed, lightgbm.Dataset(X, y).construct())
