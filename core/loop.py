@@ -148,7 +148,8 @@ def raise_interrupt(error: BaseException) -> None:
     """Raise KeyboardInterrupt if ``error`` is what a framework has made of it."""
     if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
         # Lightning ends the program on Ctrl-C and is deaf to the next one
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        in_main = threading.current_thread() is threading.main_thread()  # others may not
+        if in_main and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from error
 

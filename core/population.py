@@ -373,9 +373,6 @@ class PopulationStudy:
             self._error = error
             logger.warning("trial %d failed from step %d: %r", segment.number, segment.start, error, exc_info=error)
             self.tell(segment, state=FAILED)
-        except SystemExit as error:
-            raise_interrupt(error)
-            raise
         else:
             self.tell(segment, value)
 
@@ -582,11 +579,15 @@ def _trained(
     segment: Segment,
 ) -> Any:
     """Train one segment and return its value; what a worker runs."""
-    if save is None or load is None:
-        return train(segment)
-    model, value = train(segment, None if segment.checkpoint is None else load(segment.checkpoint))
-    save(model, segment.path)
-    return value
+    try:
+        if save is None or load is None:
+            return train(segment)
+        model, value = train(segment, None if segment.checkpoint is None else load(segment.checkpoint))
+        save(model, segment.path)
+        return value
+    except SystemExit as error:  # here: an exception that is raised again elsewhere forgets what it was made from
+        raise_interrupt(error)
+        raise
 
 
 def _remove(path: Path) -> None:
