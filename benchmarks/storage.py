@@ -284,7 +284,7 @@ def cycles_part(servers: list[str], histories: list[int], rounds: int) -> list[d
 
 
 def replay_part(events: int) -> dict[str, float]:
-    log = log_of(events // 13)[:events]
+    log = log_of(events // 13 + 1)[:events]
     trials = sum(e.kind == "created" for e in log)
     with tempfile.TemporaryDirectory() as folder, SqliteStorage(f"{folder}/s.db") as storage:
         copy_log(log, storage)
