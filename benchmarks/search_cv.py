@@ -380,7 +380,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         sum((p.name, name, s) in runs for s in range(SEEDS)) for p in problems for name in RIVALS if name != FIRST
     ]
     counts = [n for n in counts if n]
-    seeds = f"{min(counts, default=0)} to {max(counts, default=0)} seeds ({SEEDS} of {FIRST})"
+    seeds = f"{' to '.join(dict.fromkeys(str(n) for n in (min(counts, default=0), max(counts, default=0))))} seeds"
     lines = [
         "CPU seconds to the mean best score of 60 candidates of RandomizedSearchCV, whose own cost is that of all 60:",
         f"mean over {seeds}; runs that missed it count with all they spent; in brackets the number of misses.",
