@@ -7,9 +7,10 @@
 2. One trial: random ask, 10 x (report + should_prune by the median rule), tell; by trials told before.
 3. ``import``, in a fresh process.
 
-In parts 1 and 2 the rivals take turns of thirty steps. A turn during which a neighbour used the same core (a fixed loop
-before or after it took a sixth longer than it can) does not count, of no rival, unless there is no other; how many
-counted is kept with the result. All is measured in one run and kept in ``results/overhead.json``.
+In parts 1 and 2 the rivals take turns of thirty steps, or of as many as take 20 ms. A turn during which a neighbour
+used the same core (a fixed loop before or after it took a sixth longer than it can) does not count, of no rival, unless
+there is no other: a rival with none that counts looks slower than it is. How many counted is kept with the result. All
+is measured in one run and kept in ``results/overhead.json``.
 """
 
 from __future__ import annotations
@@ -195,8 +196,8 @@ TRIALS: dict[str, tuple[Callable[[int], Step], int]] = {
 def measure(makers: dict[str, tuple[Callable[[int], Step], int]], sizes: list[int], seconds: float) -> dict[str, Any]:
     """Return rival -> history size -> median CPU milliseconds of a step.
 
-    Rivals take turns of thirty steps. A history grows by at most a fifth (by 30 at least) while it is measured; a
-    slow rival ends when it has used up its ``seconds``, after 30 steps at least.
+    Rivals take turns, see `Core.turn`. A history grows by at most a fifth (by 30 at least) while it is measured; a
+    slow rival ends when it has used up its ``seconds``, after one turn at least.
     """
     out: dict[str, Any] = {name: {} for name in makers} | {"turns that count": {}}
     for told in sizes:

@@ -32,11 +32,12 @@ class Core:
 
         Args:
             step: What to time.
-            times: How often to call it.
+            times: How often to call it; less often where a turn would last longer than 20 ms, so that slow
+                steps have the same chance of a core of their own as quick ones.
             patience: Seconds to wait for the core, at most.
         """
         shared = not self.wait(patience)
-        return cpu_ms(step, times), shared or self.shared()
+        return cpu_ms(step, times, 20.0), shared or self.shared()
 
     def wait(self, patience: float = 2.0) -> bool:
         """Wait for the core, ``patience`` seconds at most, and return whether it is free."""
@@ -48,10 +49,10 @@ class Core:
         return not shared
 
 
-def cpu_ms(step: Step, times: int) -> list[float]:
-    """Return the CPU milliseconds of each of so many calls."""
-    spent = []
-    for _ in range(times):
+def cpu_ms(step: Step, times: int, most: float = float("inf")) -> list[float]:
+    """Return the CPU milliseconds of each of so many calls, of fewer once they have taken ``most`` together."""
+    spent: list[float] = []
+    while len(spent) < times and sum(spent) < most:
         start = time.process_time_ns()
         step()
         spent.append((time.process_time_ns() - start) / 1e6)

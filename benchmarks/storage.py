@@ -214,7 +214,7 @@ def timed(step: Step, cycles: int, alone: bool = True) -> dict[str, float]:
         turns.append((cpu_ms(step, size), False) if core is None else core.turn(step, size, 0.0))
         wall += time.perf_counter() - start
     spent = chosen(turns)
-    mean_wall = wall / (cycles // size * size) * 1e3
+    mean_wall = wall / sum(len(times) for times, _ in turns) * 1e3
     return {"cpu_ms": statistics.median(spent), "mean_cpu_ms": statistics.mean(spent), "wall_ms": mean_wall}
 
 

@@ -158,8 +158,10 @@ class PopulationStudy:
         self._out: set[int] = set()  # numbers of trials with a segment that was asked for and is not told
         self._error: Exception | None = None
         self._settle()
-        self._temporary = None if folder is not None else tempfile.TemporaryDirectory(prefix="inloop-")
-        self.folder = Path(folder if self._temporary is None else self._temporary.name)  # type: ignore[arg-type]
+        if folder is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="inloop-")  # removed with the study
+            folder = self._temporary.name
+        self.folder = Path(folder)
         self._open_folder()
 
     # What is known
