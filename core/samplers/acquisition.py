@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..space import Array, Space
+from .ascent import ascend
 from .gaussian_process import Posterior
 from .moves import mutate, settle
 
@@ -26,7 +27,7 @@ class Search:
         starts: Points that are refined further.
         rounds: Rounds of ``mutations`` random moves of each start.
         mutations: Random moves of each start in a round.
-        iterations: L-BFGS-B iterations on the starts' numeric parameters.
+        climb: Evaluations of the gradient, in which the starts go uphill along their numeric parameters.
     """
 
     uniform: int = 256
@@ -35,7 +36,7 @@ class Search:
     starts: int = 4
     rounds: int = 2
     mutations: int = 32
-    iterations: int = 10
+    climb: int = 12
 
 
 class Acquisition(Protocol):
@@ -153,7 +154,7 @@ def maximise(
         starts[better] = near.reshape(len(starts), search.mutations, -1)[better, top[better]]
         heights = np.maximum(heights, found.max(1))
         scales *= 0.6
-    climbed = settle(space, _climb(acquisition, space, starts, search.iterations))
+    climbed = settle(space, _climb(acquisition, space, starts, search.climb))
     points, values = np.concatenate([points, climbed]), np.concatenate([values, acquisition(climbed)])
     return points[np.argsort(-values, kind="stable")]
 
@@ -167,25 +168,17 @@ def _starts(points: Array, values: Array, n: int, rng: np.random.Generator) -> t
     return points[chosen], values[chosen]
 
 
-def _climb(acquisition: Acquisition, space: Space, starts: Array, iterations: int) -> Array:
-    """Return ``starts`` moved uphill together along their active numeric columns."""
-    from scipy.optimize import minimize
-
+def _climb(acquisition: Acquisition, space: Space, starts: Array, evaluations: int) -> Array:
+    """Return ``starts`` moved uphill along their active numeric columns."""
     numeric = acquisition.posterior.inputs.numeric
     free = space.active_mask(starts)[:, numeric]
-    if not free.any() or not iterations:
+    if not free.any() or not evaluations:
         return starts
     units = starts.copy()
-    row, column = np.nonzero(free)
 
-    def falling(x: Array) -> tuple[float, Array]:
-        units[row, numeric[column]] = x
-        value, slope = acquisition.with_gradient(units)
-        return -float(value.sum()), -slope[free]
+    def at(x: Array) -> tuple[Array, Array]:
+        units[:, numeric] = x
+        return acquisition.with_gradient(units)
 
-    x0 = starts[row, numeric[column]]
-    found = minimize(
-        falling, x0, jac=True, method="L-BFGS-B", bounds=[(0.0, 1.0)] * len(x0), options={"maxiter": iterations}
-    )
-    units[row, numeric[column]] = found.x
+    units[:, numeric] = ascend(at, starts[:, numeric], free, evaluations)
     return units

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,14 @@ class Prior:
 
     def vectors(self, lengths: int, study: bool = False) -> tuple[Array, Array]:
         """Return means and standard deviations in the order of theta."""
-        rows = [self.length] * (lengths - study) + [self.study] * study + [self.scale, self.noise]
-        mean, sd = np.array(rows).T
-        return mean, sd
+        return _vectors(self, lengths, study)
+
+
+@cache
+def _vectors(prior: Prior, lengths: int, study: bool) -> tuple[Array, Array]:
+    rows = [prior.length] * (lengths - study) + [prior.study] * study + [prior.scale, prior.noise]
+    mean, sd = np.array(rows).T
+    return mean, sd
 
 
 @dataclass(frozen=True)
@@ -81,15 +87,34 @@ def matern(squared: Array) -> tuple[Array, Array]:
     return p, slope
 
 
-def squared_distances(a: Array, b: Array, inputs: Inputs, theta: Array) -> Array:
-    """Return the scaled squared distances ``(m, n)`` between rows ``(m, d)`` and ``(n, d)``."""
-    p = len(inputs.numeric)
-    inverse = np.exp(-theta[: len(inputs)])
-    fa, fb = a[:, inputs.numeric] * inverse[:p], b[:, inputs.numeric] * inverse[:p]
-    out = _gram(fa, fb)
-    for w, column in zip(inverse[p:] ** 2, inputs.categorical, strict=True):
-        out += w * (a[:, column, None] != b[:, column])
-    return out
+class Points:
+    """Rows ``(n, d)`` between which and other rows a kernel takes distances.
+
+    Args:
+        units: The rows.
+        inputs: What the kernel reads of them.
+        theta: Hyperparameters.
+    """
+
+    def __init__(self, units: Array, inputs: Inputs, theta: Array) -> None:
+        p = len(inputs.numeric)
+        inverse = np.exp(-theta[: len(inputs)])
+        self.units, self._inputs = units, inputs
+        self.inverse = inverse[:p]
+        self.scaled = units[:, inputs.numeric] * self.inverse
+        self._norms = (self.scaled * self.scaled).sum(1)
+        self._turned = -2.0 * self.scaled.T
+        self._weights = inverse[p:] ** 2
+
+    def squared_distances(self, units: Array) -> Array:
+        """Return the scaled squared distances ``(m, n)`` from rows ``(m, d)``."""
+        scaled = units[:, self._inputs.numeric] * self.inverse
+        out: Array = scaled @ self._turned
+        out += (scaled * scaled).sum(1)[:, None]
+        out += self._norms
+        for w, column in zip(self._weights, self._inputs.categorical, strict=True):
+            out += w * (units[:, column, None] != self.units[:, column])
+        return np.maximum(out, 0.0, out=out)
 
 
 def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]:
@@ -102,33 +127,31 @@ def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]
 
     p, n = data.numeric.shape[1], len(data.targets)
     inverse = np.exp(-theta[:-2])
-    scale, noise = np.exp(theta[-2:])
+    scale, noise = math.exp(theta[-2]), math.exp(theta[-1])
     scaled = data.numeric * inverse[:p]
-    squared = _gram(scaled, scaled)
+    squared = _gram(scaled)
     if len(data.differs):
         squared += (inverse[p:] ** 2 @ data.differs).reshape(n, n)
     k, slope = matern(squared)
     covariance = scale * k
-    covariance[np.diag_indices(n)] += noise + _JITTER
-    factor, bad = lapack.dpotrf(covariance, lower=1, overwrite_a=0)
+    covariance.ravel()[:: n + 1] += noise + _JITTER
+    factor, bad = lapack.dpotrf(covariance.T, lower=1, overwrite_a=1)
     if bad:
         return math.inf, np.zeros_like(theta)
     weights = lapack.dpotrs(factor, data.targets, lower=1)[0]
     mean, sd = prior.vectors(len(theta) - 2, data.study)
     off = (theta - mean) / sd
-    value = 0.5 * data.targets @ weights + np.log(np.diag(factor)).sum() + 0.5 * off @ off
+    value = 0.5 * data.targets @ weights + np.log(factor.diagonal()).sum() + 0.5 * off @ off
 
-    w = np.outer(weights, weights) - _inverse(factor)
-    m = w * slope
-    m *= scale
-    pull = scaled * m.sum(1)[:, None] - m @ scaled
-    gradient = np.concatenate(
-        [
-            -(scaled * pull).sum(0),
-            -0.5 * inverse[p:] ** 2 * (data.differs @ m.ravel()),
-            [-0.5 * scale * np.vdot(w, k), -0.5 * noise * np.trace(w)],
-        ]
-    )
+    w = _inverse(factor)
+    w -= weights[:, None] * weights
+    pushed, trace = np.vdot(w, k), w.trace()
+    w *= slope
+    pull = w @ scaled - scaled * w.sum(1)[:, None]
+    gradient = np.empty_like(theta)
+    gradient[:p] = -scale * (scaled * pull).sum(0)
+    gradient[p:-2] = 0.5 * scale * inverse[p:] ** 2 * (data.differs @ w.ravel())
+    gradient[-2:] = 0.5 * scale * pushed, 0.5 * noise * trace
     return float(value), gradient + off / sd
 
 
@@ -191,23 +214,26 @@ class Posterior:
     targets: Array
     inputs: Inputs
     theta: Array
-    _inverse: Array = field(init=False, repr=False)
+    _points: Points = field(init=False, repr=False)
+    _factor: Array = field(init=False, repr=False)  # inverse of the lower Cholesky factor
     _weights: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         from scipy.linalg import lapack
 
-        k, _ = matern(squared_distances(self.units, self.units, self.inputs, self.theta))
+        points = Points(self.units, self.inputs, self.theta)
+        k, _ = matern(points.squared_distances(self.units))
         covariance = self.scale * k
         jitter = self.noise + _JITTER
         while True:
-            covariance[np.diag_indices(len(k))] = self.scale + jitter
-            factor, bad = lapack.dpotrf(covariance, lower=1, overwrite_a=0)
+            covariance.ravel()[:: len(k) + 1] = self.scale + jitter
+            factor, bad = lapack.dpotrf(covariance.T, lower=1, overwrite_a=0)
             if not bad:
                 break
             jitter *= 10.0
-        object.__setattr__(self, "_inverse", _inverse(factor))
+        object.__setattr__(self, "_points", points)
         object.__setattr__(self, "_weights", lapack.dpotrs(factor, self.targets, lower=1)[0])
+        object.__setattr__(self, "_factor", lapack.dtrtri(factor, lower=1, overwrite_c=1)[0])
 
     @property
     def scale(self) -> float:
@@ -221,27 +247,38 @@ class Posterior:
 
     def predict(self, units: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation ``(m,)`` of the function at rows ``(m, d)``."""
+        from scipy.linalg import blas
+
         units = self._whole(units)
-        mean, variance = np.empty(len(units)), np.empty(len(units))
+        mean, known = np.empty(len(units)), np.empty(len(units))
         step = max(1, _BLOCK // len(self.units))
         for i in range(0, len(units), step):
             part = slice(i, i + step)
-            k, _ = matern(squared_distances(units[part], self.units, self.inputs, self.theta))
-            k *= self.scale
+            k, _ = matern(self._points.squared_distances(units[part]))
             mean[part] = k @ self._weights
-            variance[part] = self.scale - np.einsum("ij,ij->i", k @ self._inverse, k)
-        return mean, np.sqrt(np.maximum(variance, 1e-12))
+            white = blas.dtrmm(1.0, self._factor, k.T, lower=1, overwrite_b=1)
+            known[part] = np.einsum("ij,ij->j", white, white)
+        return self.scale * mean, self._deviation(known)
 
     def slopes(self, units: Array) -> tuple[Array, Array, Array, Array]:
         """Return mean, standard deviation ``(m,)`` and their derivatives ``(m, p)`` by the numeric columns."""
         units = self._whole(units)
-        k, slope = matern(squared_distances(units, self.units, self.inputs, self.theta))
-        k *= self.scale
-        towards = k @ self._inverse
-        sd = np.sqrt(np.maximum(self.scale - np.einsum("ij,ij->i", towards, k), 1e-12))
-        d_mean = self._by_input(units, slope * self._weights)
-        d_variance = -2.0 * self._by_input(units, slope * towards)
-        return k @ self._weights, sd, d_mean, d_variance / (2.0 * sd[:, None])
+        m, points = len(units), self._points
+        k, slope = matern(points.squared_distances(units))
+        white = k @ self._factor.T
+        pulls = np.concatenate([slope * self._weights, slope * (white @ self._factor)])  # of the mean, of the variance
+        slopes = pulls @ points.scaled
+        numeric = np.concatenate([units, units])[:, self.inputs.numeric]
+        slopes -= numeric * points.inverse * pulls.sum(1)[:, None]
+        slopes *= self.scale * points.inverse
+        sd = self._deviation((white * white).sum(1))
+        slopes[m:] *= (-self.scale / sd)[:, None]
+        return self.scale * (k @ self._weights), sd, slopes[:m], slopes[m:]
+
+    def _deviation(self, known: Array) -> Array:
+        """Return standard deviations, given how much of the correlation observations account for, over the scale."""
+        variance: Array = self.scale - self.scale**2 * known
+        return np.sqrt(np.maximum(variance, 1e-12))
 
     def with_believed(self, units: Array, floor: float) -> Posterior:
         """Return the posterior after rows ``(m, d)`` came out at their means, but none below ``floor``.
@@ -258,20 +295,14 @@ class Posterior:
             return units
         return np.column_stack([units, np.zeros(len(units))])
 
-    def _by_input(self, units: Array, c: Array) -> Array:
-        """Return ``sum_j c_j dk(x, x_j)/dx`` over slope-weighted coefficients ``(m, n)``."""
-        numeric = self.inputs.numeric
-        weight = np.exp(-2.0 * self.theta[: len(numeric)])
-        out: Array = units[:, numeric] * c.sum(1)[:, None] - c @ self.units[:, numeric]
-        return -self.scale * weight * out
 
-
-def _gram(a: Array, b: Array) -> Array:
-    """Return the squared Euclidean distances ``(m, n)`` between rows."""
-    out: Array = (a * a).sum(1)[:, None] + (b * b).sum(1)
-    out -= 2.0 * (a @ b.T)
-    np.maximum(out, 0.0, out=out)
-    return out
+def _gram(a: Array) -> Array:
+    """Return the squared Euclidean distances ``(n, n)`` between rows."""
+    norms = (a * a).sum(1)
+    out: Array = a @ (-2.0 * a.T)
+    out += norms[:, None]
+    out += norms
+    return np.maximum(out, 0.0, out=out)
 
 
 def _inverse(factor: Array) -> Array:
@@ -280,5 +311,5 @@ def _inverse(factor: Array) -> Array:
 
     lower: Array = lapack.dpotri(factor, lower=1)[0]  # clean: what lies above the diagonal is zero
     out = lower + lower.T
-    out[np.diag_indices(len(out))] *= 0.5
+    out.ravel()[:: len(out) + 1] *= 0.5
     return out
