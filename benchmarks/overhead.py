@@ -128,7 +128,12 @@ def hyperopt_tpe(told: int) -> Step:
         doc["result"], doc["state"] = {"loss": value, "status": hyperopt.STATUS_OK}, hyperopt.JOB_STATE_DONE
     rival.trials.insert_trial_docs(docs)
     rival.trials.refresh()
-    return lambda: rival.tell(bowl(rival.ask()))
+
+    def step() -> None:
+        trial, params = rival.ask()
+        rival.tell(trial, bowl(params))
+
+    return step
 
 
 TPE: dict[str, tuple[Callable[[int], Step], int]] = {  # and the longest history that ends in reasonable time

