@@ -149,8 +149,8 @@ def each(function: Callable[[Any], Row], jobs: list[Any], processes: int) -> Ite
             yield from pool.map(function, jobs)
 
 
-def show(x: Experiment, path: Path, data: str | None) -> None:
-    """Print and write the tables, and draw the picture."""
+def show(x: Experiment, path: Path, data: str | None, command: str) -> None:
+    """Print and write the tables and the command that makes them, and draw the picture."""
     names, rivals, pending = chosen(x.problems, data), x.rivals.split(","), {int(k) for k in x.pending.split(",")}
     kept = [
         r for r in runner.read(path)
@@ -162,8 +162,7 @@ def show(x: Experiment, path: Path, data: str | None) -> None:
     scores = report.Scores(kept, x.trials)
     parts = [report.table(scores, x.against, (25, 50, 100)), report.by_problem(scores, x.against)]
     parts += [x.also(scores, x.against)] if x.also else []
-    parts.append(f"python benchmarks/quality.py --name {path.stem}")
-    text = "\n\n".join(parts)
+    text = "\n\n".join([*parts, command])
     print(text)
     path.with_suffix(".txt").write_text(text + "\n")
     report.plot(scores, path.with_suffix(".png"))
@@ -178,7 +177,8 @@ def main() -> None:
         print(f"\n{name}")
         if not args.report_only:
             run(experiment, path, args.data, args.jobs)
-        show(experiment, path, args.data)
+        options = [f'--{k} "{v}"' for k, v in given.items()]
+        show(experiment, path, args.data, " ".join([f"python benchmarks/quality.py --name {name}", *options]))
 
 
 if __name__ == "__main__":
