@@ -192,6 +192,9 @@ def _no_collections() -> Iterator[None]:
         yield
     finally:
         if on:
+            if hasattr(gc, "freeze") and not gc.get_freeze_count():
+                gc.freeze()  # makes the new objects old ones, without the look that the next collection would take
+                gc.unfreeze()
             gc.enable()
 
 

@@ -44,15 +44,15 @@ class Curve:
 
     def add(self, step: int, value: float, loss: float) -> None:
         """Take in the report of a step that has none."""
-        steps, bests = self.steps, self.bests
-        if step <= self.top and self._places is None:
-            self._places = {s: i for i, s in enumerate(steps)}
-        if self._places is not None:
-            self._places[step] = len(steps)
+        if step <= self.top or self._places is not None:
+            if self._places is None:
+                self._places = {s: i for i, s in enumerate(self.steps)}
+            self._places[step] = len(self.steps)
+        bests = self.bests
         best = bests[-1] if bests else math.inf
         bests.append(loss if loss < best else best)
         self.values.append(value)
-        steps.append(step)
+        self.steps.append(step)
         if step > self.top:
             self.top = step  # last, for a thread that looks for a step at this moment
 

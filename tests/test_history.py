@@ -124,7 +124,7 @@ def test_ranking_is_a_sorted_list():
         loss = rng.choice([rng.random(), round(rng.random(), 1), math.inf, -math.inf, math.nan])
         ranking.add(row, loss, tier)
         plain.append((tier, math.inf if loss != loss else loss, row))
-        if row % 41 == 0:
+        if row % 41 == 0 and not 1000 < row < 2500:  # then many at once
             plain.sort()
             k = rng.randrange(len(plain))
             assert ranking.kth(k) == plain[k][1]

@@ -5,9 +5,11 @@ import math
 import multiprocessing
 import os
 import pickle
+import random
 import socket
 import sqlite3
 import struct
+import sys
 import threading
 import time
 
@@ -149,6 +151,23 @@ def test_a_repeated_append_is_passed_over(opened):
     assert two.append("s", [Event("v", 0, "beat", -1, None)]) == 4
     assert one.append("s", [*batch[1:], Event("w", 3, "report", 0, [0, 3, 0.5])]) == -1
     assert [(e.worker, e.seq) for e in two.read("s", 1)] == [("w", 0), ("w", 1), ("w", 2), ("v", 0), ("w", 3)]
+
+
+def test_writers_in_turns_find_the_end_and_their_repeats(opened):
+    handles, log, rng = {"a": opened(), "b": opened()}, header(), random.Random(0)
+    handles["a"].create("s", log)
+    written = {"a": [], "b": []}
+    for _ in range(120):
+        worker = rng.choice("aaaab")
+        mine = written[worker]
+        if mine and rng.random() < 0.2:  # the answer to an earlier append did not arrive
+            assert handles[worker].append("s", [rng.choice(mine[-3:])]) == -1
+            continue
+        new = [Event(worker, len(mine) + i, "report", 0, [0, i, 0.5]) for i in range(rng.choice([1, 1, 1, 2]))]
+        assert handles[worker].append("s", new) == len(log)
+        mine += new
+        log = log + new
+    assert plain(handles["b"].read("s", 0)) == plain(log)
 
 
 def test_a_uid_belongs_to_its_study(storage):
@@ -325,6 +344,15 @@ def test_files_of_something_else_are_refused_and_left_alone(tmp_path):
     path.write_bytes(b"this is no database at all" * 100)
     with pytest.raises(StorageError, match="not a database"):
         SqliteStorage(path).read("s", 0)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.11 and newer can set the limit")
+def test_pages_too_long_for_one_text_are_read_by_rows(tmp_path):
+    with SqliteStorage(tmp_path / "study.db") as storage:
+        storage.create("s", header())
+        fill(storage, "w", 100)
+        storage._connection._sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2000)
+        assert [e.seq for e in storage.read("s", 1)] == list(range(100))
 
 
 def test_a_newer_layout_is_refused(tmp_path):

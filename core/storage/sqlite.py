@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ..events import Event, from_json_lines, to_json
+from ..events import Event, from_joined, from_json_lines, to_json
 from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
 
 _T = TypeVar("_T")
@@ -33,6 +33,11 @@ INSERT INTO event (id, line) VALUES (
     CASE WHEN EXISTS (SELECT 1 FROM event WHERE id > ? AND id < ? AND substr(line, 1, ?) = ?) THEN 'held'
     ELSE coalesce((SELECT max(id) + 1 FROM event WHERE id >= ? AND id < ?), 'none') END, ?)
 """
+# A trial takes 4 % less with this for the worker whose event ended the log when it last wrote: if its next id is not
+# free, others have written. An id that is a text is refused here, too.
+_APPEND_NEXT = "INSERT INTO event (id, line) VALUES (coalesce((SELECT id + 1 FROM event WHERE id = ?), 'none'), ?)"
+# Bytes. Every commit writes a page or two: with 4096 a trial takes 5 % longer, with 1024 a long log is read 5 % slower.
+_PAGE_SIZE = 2048
 _PAGE = 5000  # events of one query; between two queries the write-ahead log can start anew
 _JOURNAL = 16 << 20  # bytes over which the write-ahead log is made to start anew
 _LOOK = 1 << 20  # bytes written between two looks at its size
@@ -101,8 +106,8 @@ class SqliteStorage(Storage):
     def append(self, study: str, events: Sequence[Event]) -> int:
         if not events:
             return -1
-        lines = [to_json(e) for e in events]
-        at = self._do(study, _Connection.append, self._first(study), events, lines)
+        first = self._firsts.get(study) or self._first(study)
+        at = self._do(study, _Connection.append, first, events)
         if at is None:
             raise self._missing(study)
         self._flush_if(study, events)
@@ -113,12 +118,9 @@ class SqliteStorage(Storage):
         events: list[Event] = []
         while limit is None or len(events) < limit:
             page = _PAGE if limit is None else min(_PAGE, limit - len(events))
-            lines = self._page(study, first, since + len(events), page)
-            try:
-                events += from_json_lines(lines)
-            except ValueError as error:
-                raise StorageError(f"{self.path} is damaged after event {since + len(events)}: {error}.") from None
-            if len(lines) < page:
+            new = self._page(study, first, since + len(events), page)
+            events += new
+            if len(new) < page:
                 break
         return events
 
@@ -132,8 +134,20 @@ class SqliteStorage(Storage):
                 self._connection.close()
             self._connection = None
 
-    def _page(self, study: str, first: int, since: int, limit: int) -> list[str]:
-        """Return the next lines, and see that the log goes on from the event before them."""
+    def _page(self, study: str, first: int, since: int, limit: int) -> list[Event]:
+        """Return the next events, and see that the log goes on from the event before them."""
+        before = min(since, 1)
+        start = first + since - before
+        count, last, joined = self._do(study, _Connection.joined, start, limit + before)
+        if count and last - start + 1 == count:
+            try:
+                return from_joined(joined, count)[before:] if count > before else []
+            except ValueError:
+                pass
+        return self._page_by_rows(study, first, since, limit)
+
+    def _page_by_rows(self, study: str, first: int, since: int, limit: int) -> list[Event]:
+        """Do what `_page` does, and say what is wrong where that failed."""
         before = min(since, 1)
         start = first + since - before
         rows = self._do(study, _Connection.rows, start, limit + before)
@@ -141,7 +155,10 @@ class SqliteStorage(Storage):
             if self._do(study, _Connection.last, first) is None:
                 raise self._missing(study)
             raise StorageError(f"{self.path}: event {since} of study {study!r}, or one after it, has been lost.")
-        return [line for _, line in rows[before:]]
+        try:
+            return from_json_lines([line for _, line in rows[before:]])
+        except ValueError as error:
+            raise StorageError(f"{self.path} is damaged after event {since}: {error}.") from None
 
     def _first(self, study: str, anew: bool = False) -> int:
         """Return the id of a study's first event; one that was deleted and made again is another study."""
@@ -216,6 +233,7 @@ class _Connection:
         self._timeout = timeout
         self._unlooked = 0
         self._written: dict[tuple[int, str], tuple[int, int]] = {}  # study's first id, worker -> its last seq, id
+        self._end = -1  # id of the event written last, if nobody else had written since the one before it
         self._journal: int | None = None  # file descriptor
         self._closing: weakref.finalize[..., Any] | None = None  # of the journal, also when nobody calls close
         self._sql = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
@@ -229,6 +247,7 @@ class _Connection:
     def _set_up(self) -> None:
         run = self._sql.execute
         self._check_ours()
+        run(f"PRAGMA page_size = {_PAGE_SIZE}")  # of a new file
         run("PRAGMA cell_size_check = ON")
         network = network_file_system(self._path)
         if network:
@@ -303,51 +322,60 @@ class _Connection:
         self.shorten()
         return first is not None
 
-    def append(self, first: int, events: Sequence[Event], lines: list[str]) -> int | None:
+    def append(self, first: int, events: Sequence[Event]) -> int | None:
         """Append to the log that starts at the id ``first``, all or nothing, as ``Storage.append``.
 
         Returns:
             The position of the first event, -1 if some were in the log already; None if there is no log.
         """
         try:
-            if len(lines) == 1:  # one statement is a transaction by itself
-                at = self._append_one(first, events[0], lines[0])
+            if len(events) == 1:  # one statement is a transaction by itself
+                at = self._append_one(first, events[0])
             else:
                 self._begin()
-                for event, line in zip(events, lines, strict=True):
-                    at = self._append_one(first, event, line)
+                for event in events:
+                    at = self._append_one(first, event)
                 self._run("COMMIT")
         except sqlite3.IntegrityError:
             self._rollback()
-            return self._append_rest(first, events, lines)
+            return self._append_rest(first, events)
         except BaseException:
             self._rollback()
             raise
         if self._unlooked > _LOOK:
             self._look()
-        return at - len(lines) + 1 - first
+        return at - len(events) + 1 - first
 
-    def _append_one(self, first: int, event: Event, line: str) -> int:
+    def _append_one(self, first: int, event: Event) -> int:
         """Append an event and return its id."""
         worker, seq, _, _, _ = event
-        start, end = f'["{worker}",{seq},', first + _POSITIONS
+        line = to_json(event)
         last, after = self._written.get((first, worker), _NOTHING)
+        at = None
         if seq <= last or after < first:
             after = first - 1
-        at = self._run(_APPEND, (after, end, len(start), start, first, end, line)).lastrowid
-        assert at is not None
+        elif after == self._end:
+            try:
+                at = self._run(_APPEND_NEXT, (after, line)).lastrowid
+            except sqlite3.IntegrityError:
+                at = None
+        if at is None:
+            start, end = f'["{worker}",{seq},', first + _POSITIONS
+            at = self._run(_APPEND, (after, end, len(start), start, first, end, line)).lastrowid
+            assert at is not None
+        self._end = at if at == after + 1 else -1
         self._written[first, worker] = seq, at
-        self._unlooked += 4096 + len(line)  # an append rewrites a page at least
+        self._unlooked += _PAGE_SIZE + len(line)  # an append rewrites a page at least
         return at
 
-    def _append_rest(self, first: int, events: Sequence[Event], lines: list[str]) -> int | None:
+    def _append_rest(self, first: int, events: Sequence[Event]) -> int | None:
         """Append those events that are not in the log; return -1, None if there is no log."""
         self._begin()
         try:
             head = self.last(first)
             if head is not None:
                 held = {uid for worker in {e[0] for e in events} for uid in self._uids(first, worker)}
-                self._insert(head + 1, [x for e, x in zip(events, lines, strict=True) if (e[0], e[1]) not in held])
+                self._insert(head + 1, [to_json(e) for e in events if (e[0], e[1]) not in held])
             self._run("COMMIT")
         except BaseException:
             self._rollback()
@@ -372,6 +400,7 @@ class _Connection:
 
     def _rollback(self) -> None:
         self._written.clear()  # may name events that are not there
+        self._end = -1
         if self._sql.in_transaction:
             self._run("ROLLBACK")
 
@@ -415,6 +444,20 @@ class _Connection:
     def last(self, first: int) -> int | None:
         row = self._run("SELECT max(id) FROM event WHERE id >= ? AND id < ?", (first, first + _POSITIONS)).fetchone()
         return None if row[0] is None else int(row[0])
+
+    def joined(self, start: int, limit: int) -> tuple[int, int, str]:
+        """Return of the events of one study from the id ``start`` on: how many, the last id, their lines with commas.
+
+        Nothing where the lines are too long for one text.
+        """
+        # half the time of as many rows; of one table and without an index, rows come by their id
+        query = "SELECT count(*), max(id), group_concat(line) FROM event WHERE id >= ? AND id < ?"
+        end = (start // _POSITIONS + 1) * _POSITIONS
+        try:
+            row: tuple[int, int, str] = self._run(query, (start, min(start + limit, end))).fetchone()
+        except sqlite3.DataError:
+            return 0, 0, ""
+        return row
 
     def rows(self, start: int, limit: int) -> list[tuple[int, str]]:
         """Return (id, line) of the events of one study from the id ``start`` on."""
