@@ -1,14 +1,17 @@
-"""What pruning is worth: neural nets' learning curves, equal numbers of epochs for every rival.
+"""What pruning is worth: learning curves, equal numbers of epochs for every rival.
 
     python benchmarks/pruning.py                             # 8 data sets x 5 seeds, 20 x 52 epochs, noisy, one worker
     python benchmarks/pruning.py --runs 50 --noise 0 --workers 4
+    python benchmarks/pruning.py --trained                   # LightGBM and a small net, trained here
     python benchmarks/pruning.py --report-only
 
 Curves are those of the lcbench surrogate (see ``problems.py``): validation accuracy over 52 epochs, with noise of
-``--noise`` percentage points added to every report. Workers take turns, an epoch each. The incumbent is the complete
+``--noise`` percentage points added to every report; with ``--trained`` they are those of real trainings
+(``trainings.py``, nothing added), which are run to their end, of which rivals see what they pay for. Workers take
+turns, an epoch each. The incumbent is the complete
 trial whose value, the last report, is best (before there is one, the trial whose last report is); its regret is that of
 its accuracy without noise, over that of the median of random parameters. Every run is a line of
-``results/pruning.jsonl``; runs that are there already are not repeated.
+``results/pruning.jsonl`` or ``results/pruning_trained.jsonl``; runs that are there already are not repeated.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,10 +30,11 @@ import inloop
 import numpy as np
 import problems
 import runner
+import trainings
 from inloop.space import Space
 from rivals import suggest
 
-RESULTS = Path(__file__).parent / "results" / "pruning.jsonl"
+RESULTS = Path(__file__).parent / "results"
 EPOCHS = 52
 INSTANCES = ("167168", "189873", "126026", "168330", "167184", "168908", "189354", "146212")
 AT = (0.25, 0.5, 1.0)  # of the budget
@@ -58,6 +62,50 @@ class Inloop:
 
     def tell(self, trial: Any, value: float | None) -> None:
         self.study.tell(trial, value, "pruned" if value is None else None)
+
+
+class SyneTune:
+    """Syne Tune's asynchronous successive halving, of flat spaces."""
+
+    def __init__(self, space: Space, seed: int, searcher: str) -> None:
+        import logging
+
+        from syne_tune.config_space import choice, lograndint, loguniform, randint, uniform
+        from syne_tune.optimizer.schedulers.asha import AsynchronousSuccessiveHalving
+
+        logging.disable(logging.WARNING)
+
+        def of(d: Any) -> Any:
+            if isinstance(d, inloop.Categorical):
+                return choice(list(d.choices))
+            if isinstance(d, inloop.Int):
+                return (lograndint if d.log else randint)(d.low, d.high)
+            return (loguniform if d.log else uniform)(d.low, d.high)
+
+        np.random.seed(seed)  # noqa: NPY002  it draws from this, too
+        self.scheduler = AsynchronousSuccessiveHalving(
+            {n: of(d) for n, d in space.items()}, "value", do_minimize=False, searcher=searcher, time_attr="epoch",
+            max_t=EPOCHS, grace_period=4, reduction_factor=3, random_seed=seed,
+        )  # fmt: skip
+        self.count = 0
+
+    def ask(self) -> tuple[Any, dict[str, Any]]:
+        from datetime import datetime
+
+        from syne_tune.backend.trial_status import Trial
+
+        trial = Trial(self.count, self.scheduler.suggest().config, datetime.now())
+        self.count += 1
+        self.scheduler.on_trial_add(trial)
+        return trial, dict(trial.config)
+
+    def report(self, trial: Any, value: float, epoch: int) -> bool:
+        self.last = {"value": value, "epoch": epoch + 1}
+        return epoch + 1 < EPOCHS and self.scheduler.on_trial_result(trial, self.last) == "STOP"
+
+    def tell(self, trial: Any, value: float | None) -> None:
+        if value is not None:
+            self.scheduler.on_trial_complete(trial, {"value": value, "epoch": EPOCHS})
 
 
 class Optuna:
@@ -111,17 +159,27 @@ RIVALS: dict[str, Callable[[Space, int], Rival]] = {
         s, i, _optuna_tpe, lambda p: p.HyperbandPruner(min_resource=4, max_resource=EPOCHS, reduction_factor=3)
     ),
     "Optuna GP, no pruning": lambda s, i: Optuna(s, i, _optuna_gp, lambda p: p.NopPruner()),
+    "Syne Tune ASHA": lambda s, i: SyneTune(s, i, "random_search"),
+    "Syne Tune ASHA, TPE": lambda s, i: SyneTune(s, i, "kde"),
+    "Optuna GP, halving": lambda s, i: Optuna(
+        s, i, _optuna_gp, lambda p: p.SuccessiveHalvingPruner(min_resource=4, reduction_factor=3)
+    ),
     "Optuna GP, median": lambda s, i: Optuna(s, i, _optuna_gp, lambda p: p.MedianPruner()),
 }
 DEFAULT = (
     "inloop;inloop, halving;inloop, no pruning;inloop TPE;Optuna TPE, no pruning;Optuna TPE, median;"
-    "Optuna TPE, halving;Optuna TPE, Hyperband"
+    "Optuna TPE, halving;Optuna TPE, Hyperband;Syne Tune ASHA"
 )
+
+
+def curves(instance: str) -> tuple[Space, Callable[[Mapping[str, Any]], np.ndarray]]:
+    """Return a space and a function from parameters to what a whole run reports ``(52,)``, larger is better."""
+    return trainings.CURVES[instance] if instance in trainings.CURVES else problems.learning_curves(instance)
 
 
 def play(instance: str, rival: str, seed: int, setting: dict[str, Any]) -> dict[str, Any]:
     """Return one run: the incumbent's accuracy without noise whenever it changed, and what was spent by then."""
-    space, curve = problems.learning_curves(instance)
+    space, curve = curves(instance)
     study, budget = RIVALS[rival](space, seed), setting["runs"] * EPOCHS
     slots: list[tuple[Any, np.ndarray, np.ndarray, int] | None] = [None] * setting["workers"]
     spent = trials = pruned = 0
@@ -159,9 +217,10 @@ def play(instance: str, rival: str, seed: int, setting: dict[str, Any]) -> dict[
     }  # fmt: skip
 
 
-def reference(instance: str, draws: int = 2000) -> dict[str, Any]:
+def reference(instance: str) -> dict[str, Any]:
     """Return the median and the best accuracy of many random parameters."""
-    space, curve = problems.learning_curves(instance)
+    space, curve = curves(instance)
+    draws = 100 if instance in trainings.CURVES else 2000
     units = np.random.default_rng(1).random((draws, len(space)))
     finals = [float(curve(space.decode(u))[-1]) for u in units]
     return {"instance": instance, "median": float(np.median(finals)), "best": max(finals)}
@@ -207,32 +266,35 @@ def report(rows: list[dict[str, Any]], setting: dict[str, Any]) -> str:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--rivals", default=DEFAULT, help=f"names separated by semicolons, of: {'; '.join(RIVALS)}")
-    p.add_argument("--instances", default=",".join(INSTANCES))
+    p.add_argument("--instances", help="names separated by commas")
+    p.add_argument("--trained", action="store_true", help="real trainings instead of the surrogate")
     p.add_argument("--seeds", type=int, default=5)
     p.add_argument("--runs", type=int, default=20, help="the budget, in full runs (default: 20)")
-    p.add_argument("--noise", type=float, default=0.5, help="standard deviation, in percentage points (default: 0.5)")
+    p.add_argument("--noise", type=float, help="sd in percentage points (default: 0.5, trained: 0)")
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--report-only", action="store_true")
     args = p.parse_args()
-    setting = {"runs": args.runs, "noise": args.noise, "workers": args.workers}
-    rows = runner.read(RESULTS)
+    noise = args.noise if args.noise is not None else 0.0 if args.trained else 0.5
+    setting = {"runs": args.runs, "noise": noise, "workers": args.workers}
+    path = RESULTS / ("pruning_trained.jsonl" if args.trained else "pruning.jsonl")
+    rows = runner.read(path)
     if not args.report_only:
         done = {
             (r["instance"], r["rival"], r["seed"], r["runs"], r["noise"], r["workers"]) for r in rows if "path" in r
         }
         known = {r["instance"] for r in rows if "median" in r}
-        rows += runner.append(RESULTS, [{"stamp": runner.stamp()}])
-        wanted = args.instances.split(",")
-        rows += runner.append(RESULTS, (reference(i) for i in wanted if i not in known))
+        rows += runner.append(path, [{"stamp": runner.stamp()}])
+        wanted = args.instances.split(",") if args.instances else list(trainings.CURVES if args.trained else INSTANCES)
+        rows += runner.append(path, (reference(i) for i in wanted if i not in known))
         jobs = [(i, r, s) for i in wanted for s in range(args.seeds) for r in args.rivals.split(";")]
         jobs = [j for j in jobs if (*j, *setting.values()) not in done]
-        for n, row in enumerate(runner.append(RESULTS, (play(*j, setting) for j in jobs)), 1):
+        for n, row in enumerate(runner.append(path, (play(*j, setting) for j in jobs)), 1):
             rows.append(row)
             print(f"\r{n}/{len(jobs)} {row['instance']} {row['rival']}{'':24}", end="", flush=True)
         print()
     settings = {(r["runs"], r["noise"], r["workers"]) for r in rows if "path" in r}
     texts = [report(rows, dict(zip(setting, s, strict=True))) for s in sorted(settings)]
-    RESULTS.with_suffix(".txt").write_text("\n\n".join(texts) + "\n")
+    path.with_suffix(".txt").write_text("\n\n".join(texts) + "\n")
     print("\n\n".join(texts))
 
 
