@@ -94,6 +94,7 @@ def open_inloop(url: str, log: list[Event] | None = None) -> Step:
 def sqlite_alone(path: str) -> Step:
     """What SQLite itself takes for the commits, reads and the flush of one trial, with nothing else around them."""
     file = sqlite3.connect(path, timeout=60, isolation_level=None)
+    file.execute("PRAGMA page_size = 2048")  # as ours
     file.execute("PRAGMA journal_mode = wal")
     file.execute("PRAGMA synchronous = NORMAL")
     file.execute("CREATE TABLE IF NOT EXISTS event (id INTEGER PRIMARY KEY, line TEXT NOT NULL)")
