@@ -83,7 +83,7 @@ class Curves(Follower):
         self._complete: list[int] = []  # numbers of the complete trials of finite loss, as told
         self._before: list[int] = [0]  # how many of them are among the first told trials
         self._final: list[float] = []
-        self._ends: dict[int, float] = {}  # smoothed last losses of finished trials
+        self._ends: dict[int, float] = {}  # losses of finished trials, of curves the smoothed last one
         self._then: dict[tuple[int, int], list[float]] = {}  # (stream, step) -> loss there of each complete trial
 
     def losses(self, rows: NDArray[np.int64], told: int) -> Array:
@@ -93,7 +93,8 @@ class Curves(Follower):
         """
         self._update()
         trials = [self.history.trials[i] for i in rows]
-        out = np.array([self._loss(t) for t in trials])
+        ends = self._ends
+        out = np.array([ends[t.number] if t.number in ends else self._loss(t) for t in trials])
         cut = [i for i, t in enumerate(trials) if t.last is not None and _cut(t) and np.isfinite(out[i])]
         if cut:
             stops = [trials[i].last for i in cut]
@@ -115,6 +116,14 @@ class Curves(Follower):
 
     def _loss(self, trial: FrozenTrial) -> float:
         """Return the loss of a trial as far as it came."""
+        loss = self._ends.get(trial.number)
+        if loss is None:
+            loss = self._loss_now(trial)
+            if trial.finished:
+                self._ends[trial.number] = loss
+        return loss
+
+    def _loss_now(self, trial: FrozenTrial) -> float:
         if trial.state is TrialState.FAILED:
             return np.inf
         if trial.state is TrialState.COMPLETE and (trial.last is None or trial.value != trial.last[2]):
@@ -122,14 +131,9 @@ class Curves(Follower):
             return np.inf if np.isnan(value) else value
         if trial.last is None:
             return np.inf
-        loss = self._ends.get(trial.number)
-        if loss is None:
-            stream, step, _ = trial.last
-            loss = smoothed(trial.curves[stream], self.history.sign, step)
-            loss = np.inf if np.isnan(loss) else loss
-            if trial.finished:
-                self._ends[trial.number] = loss
-        return loss
+        stream, step, _ = trial.last
+        loss = smoothed(trial.curves[stream], self.history.sign, step)
+        return np.inf if np.isnan(loss) else loss
 
     def _at(self, stream: int, step: int) -> list[float]:
         """Return the losses of the complete trials at a step."""

@@ -56,12 +56,16 @@ class Belief:
     Attributes:
         posterior: What is believed of the standardised loss.
         level: ``(n,)`` what each observed row counts as; inf where it may not count as the best.
-        scale: Loss in units of the plain model's standardised one, 0 where all losses are equal.
     """
 
     posterior: Posterior
     level: Array
-    scale: float
+    _seen: _Observed = field(repr=False)
+
+    @property
+    def scale(self) -> float:
+        """Loss in units of the plain model's standardised one, 0 where all losses are equal."""
+        return self._seen.deviation
 
     @property
     def best(self) -> float:
@@ -193,7 +197,7 @@ class GPSampler(Sampler):
         theta = self._theta(memory, model, _checkpoint(told))
         posterior = Posterior(seen_so_far.units, targets, seen_so_far.inputs, theta)
         level = posterior.predict(posterior.units)[0] if posterior.noise > self.noisy else targets
-        return Belief(posterior, np.where(seen_so_far.known, level, math.inf), seen_so_far.deviation)
+        return Belief(posterior, np.where(seen_so_far.known, level, math.inf), seen_so_far)
 
     def _candidates(self, memory: _Memory, belief: Belief, acquisition: Acquisition, rng: np.random.Generator) -> Array:
         """Return points ``(m, d)`` in order of falling acquisition."""
