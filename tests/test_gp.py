@@ -10,6 +10,7 @@ from inloop import Categorical, Float, Int, Space
 from inloop.record import Curve
 from inloop.samplers import AutoSampler, GPSampler, StudyStopped, curves, moves, warp
 from inloop.samplers.acquisition import LogImprovement, log_h
+from inloop.samplers.ascent import ascend
 from inloop.samplers.gaussian_process import Data, Inputs, Posterior, Prior, fit, log_posterior
 from inloop.samplers.gp import PLAIN, RANKED, _checkpoint, _thin
 from scipy import integrate, stats
@@ -356,3 +357,34 @@ def test_a_pruner_beside_it_saves_more_than_it_costs():
     study.optimize(objective, n_trials=60)
     assert study.best_value < 0.01
     assert sum(t.reports for t in study.trials) < 0.6 * 60 * 27
+
+
+@pytest.mark.parametrize("p", [1, 2, 7])
+@pytest.mark.parametrize("stretch", [1.0, 1e4])
+def test_ascent_within_bounds(p, stretch):
+    """Of a hill: its top, or the foot of it on the bounds; what is not free stays; points are on their own."""
+    rng = np.random.default_rng(p)
+    tops = rng.uniform(-0.5, 1.5, (6, p))
+    half = rng.normal(size=(6, p, p))
+    bends = half @ half.transpose(0, 2, 1) + 0.5 * np.eye(p)
+    starts, free = rng.random((6, p)), rng.random((6, p)) < 0.8
+    starts[0] = 0.0
+
+    def hills(x):
+        off = x - tops
+        pull = np.einsum("ijk,ik->ij", bends, off)
+        return -0.5 * stretch * (off * pull).sum(1), -stretch * pull
+
+    ends = ascend(hills, starts, free, 100)
+    assert ((ends >= 0) & (ends <= 1)).all()
+    assert (ends[~free] == starts[~free]).all()
+    assert (hills(ends)[0] >= hills(starts)[0]).all()
+    for i in range(6):
+        slope = hills(ends)[1][i] / stretch
+        inwards = np.where(ends[i] == 0, slope > 0, np.where(ends[i] == 1, slope < 0, True))
+        assert np.abs(slope[free[i] & inwards]).max(initial=0.0) < 1e-3
+
+
+def test_ascent_leaves_flat_ground():
+    ends = ascend(lambda x: (np.zeros(len(x)), np.zeros(x.shape)), np.full((3, 2), 0.5), np.ones((3, 2), bool), 5)
+    assert (ends == 0.5).all()

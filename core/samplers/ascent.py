@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..space import Array
 
 _FIRST = 0.1  # length of the first step along any axis, in units of the bounds' distance
+_LEAST = 1e-9  # gain for which it is worth going on
 _GAIN = 1e-4  # of the gain that the slope promises, the least that is taken for one
 
 
@@ -26,7 +27,7 @@ def ascend(
     cheap ones that is many times faster than one optimisation after another.
 
     Args:
-        function: Rows ``(m, p)`` to values ``(m,)`` and their derivatives ``(m, p)``.
+        function: Rows ``(m, p)`` to values ``(m,)``, in which gains of 1e-9 are nothing, and derivatives ``(m, p)``.
         starts: ``(m, p)`` in [0, 1].
         free: ``(m, p)`` what may be moved.
         evaluations: Calls of ``function``, the one at the starts included.
@@ -46,13 +47,13 @@ def ascend(
         new = np.clip(x + length[:, None] * way, 0.0, 1.0)
         step = new - x
         promised = (step * g).sum(1)
-        if not (promised > 1e-9).any():
+        if not (promised > _LEAST).any():
             break
         there, slope_there = function(new)
         slope_there = np.where(free, slope_there, 0.0)
         bend = slope - slope_there
         curvature = (step * bend).sum(1)
-        bends = curvature > 1e-10
+        bends = curvature > 1e-8 * np.sqrt((step * step).sum(1) * (bend * bend).sum(1))
         first = fresh & bends
         if first.any():
             scale = curvature[first] / (bend[first] ** 2).sum(1)
