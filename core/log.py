@@ -74,10 +74,7 @@ class Log:
             if self._born != _forks:
                 self._after_fork()
             if facts:
-                events = []
-                for fact in facts:
-                    self._seq += 1
-                    events.append(as_event((self.worker, self._seq, *fact)))
+                events = [self.event(*fact) for fact in facts]
                 at = self.storage.append(self.name, events)
                 if self.lease:
                     self._spoke = time.monotonic()
@@ -86,18 +83,12 @@ class Log:
                     return
             self.read()
 
-    def report(self, trial: int, data: tuple[int, int, float]) -> None:
-        """Do what `write` does with a report, for a caller that has the lock."""
+    def event(self, kind: str, trial: int, data: Any) -> Event:
+        """Return this process's next event, for a caller that has the lock."""
         if self._born != _forks:
             self._after_fork()
-        self._seq += 1
-        event = as_event((self.worker, self._seq, "report", trial, data))
-        history = self.history
-        if self.storage.append(self.name, (event,)) == history.events:
-            history.events += 1
-            history.reported(event)
-        else:
-            self.read()
+        self._seq = seq = self._seq + 1
+        return as_event((self.worker, seq, kind, trial, data))
 
     def sync(self) -> None:
         """Fold in what is new in the log."""

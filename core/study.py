@@ -416,7 +416,7 @@ class Study:
     def _should_prune(self, record: FrozenTrial, stream: int, since: int) -> bool:
         if record.pruned or record.state is not RUNNING:
             return True
-        if not self.pruner.prune(self._history, record, stream, since):
+        if not self.pruner.prune(self._log.history, record, stream, since):
             return False
         self._log.write(("pruned", record.number, (stream, record.curves[stream].steps[-1])))
         return True

@@ -19,6 +19,10 @@ _KNOWN = re.compile(
 )
 
 
+def _no_stream(value: float, step: int) -> bool:
+    raise RuntimeError("This fit has no stream yet to report to.")
+
+
 @dataclass(slots=True)
 class Fit:
     """One fit that reports to a trial.
@@ -26,6 +30,7 @@ class Fit:
     Attributes:
         stream: Where its reports go.
         thread: Who trains.
+        report: Reports a value and a step, and returns whether training should stop.
         reported: Last step that was reported, -1 before any.
         source: Where the framework keeps its metrics.
         values: The metric's values so far.
@@ -33,6 +38,7 @@ class Fit:
 
     stream: int
     thread: int
+    report: Callable[[float, int], bool] = _no_stream
     reported: int = -1
     source: Any = None
     values: Any = None
@@ -74,28 +80,27 @@ class Hook:
     def _start(self, step: int) -> None:
         """Begin a fit whose first step is ``step``, or raise `TrialPruned`."""
         self._refuse_pruned()
-        self._fit = Fit(self.trial.open_stream(step), get_ident())
+        stream = self.trial.open_stream(step)
+        self._fit = Fit(stream, get_ident(), self.trial._reporter(stream))
 
     def _refuse_pruned(self) -> None:
         known = self.trial.study.history.trials[self.trial.number]  # up to date, where other processes report too
         if known.pruned or known.state is TrialState.PRUNED:
             raise TrialPruned(f"trial {known.number} is pruned; it is not trained any further.")
 
-    def _see(self, value: float, step: int, last: bool = False) -> bool:
+    def _see(self, fit: Fit, value: float, step: int, last: bool = False) -> bool:
         """Take the metric at ``step``; return whether training should stop.
 
         Args:
+            fit: What `_current` returns.
             value: The metric.
             step: Epochs or rounds before this one, over all of training.
             last: Report it in any case.
         """
-        fit = self._fit
-        if fit is None or fit.thread != get_ident():
-            fit = self._current()
         if (step + 1) % self.report_every and not last:
             return False
         fit.reported = step
-        return self.trial._follow(value, step, fit.stream)
+        return fit.report(value, step)
 
     def _current(self) -> Fit:
         """Return the fit of this thread.

@@ -65,7 +65,7 @@ class CatBoostPruningCallback(Hook):
             return True
         fit.values = len(values)
         step = self.start + info.iteration - 1
-        if self._see(values[-1], step):
+        if self._see(fit, values[-1], step):
             return False
         if fit.reported != step:  # nothing says when training ends
             self.trial.hold(values[-1], step, fit.stream)

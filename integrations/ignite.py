@@ -43,12 +43,13 @@ class IgnitePruningHandler(Hook):
             return
         if self.metric not in metrics:
             raise self._missing(f"no metric is named {self.metric!r}", {"evaluator": metrics})
-        self._current().values = step, metrics[self.metric]
-        if self._see(metrics[self.metric], step):
+        fit = self._current()
+        fit.values = step, metrics[self.metric]
+        if self._see(fit, metrics[self.metric], step):
             trainer.terminate()
 
     def _end(self) -> None:
         fit = self._current()
         if fit.values is not None and fit.values[0] > fit.reported:
-            self._see(fit.values[1], fit.values[0], last=True)
+            self._see(fit, fit.values[1], fit.values[0], last=True)
         self._fit = None

@@ -55,7 +55,7 @@ class KerasPruningCallback(Hook, Callback):
                 raise self._not_logged(logs)
             return
         fit.values = epoch, logs[self.metric]
-        if self._see(logs[self.metric], epoch):
+        if self._see(fit, logs[self.metric], epoch):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -64,7 +64,7 @@ class KerasPruningCallback(Hook, Callback):
             if fit is not None and fit.values is None:
                 raise self._not_logged(logs)
             if fit is not None and fit.reported < fit.values[0]:
-                self._see(fit.values[1], fit.values[0], last=True)
+                self._see(self._current(), fit.values[1], fit.values[0], last=True)
         finally:
             self._fit = None
 

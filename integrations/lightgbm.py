@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import get_ident
 from typing import Any
 
 from inloop import Trial
@@ -88,9 +89,11 @@ class LightGBMPruningCallback(Hook):
         if step == env.begin_iteration:
             self._start(step)
             self._current().source = self._choose(env, entries)
-        fit = self._current()
+        fit = self._fit
+        if fit is None or fit.thread != get_ident():
+            fit = self._current()
         value = entries[fit.source][2]
-        if self._see(value, step, step + 1 == env.end_iteration):
+        if self._see(fit, value, step, step + 1 == env.end_iteration):
             raise EarlyStopException(step, entries)
         if fit.reported != step:  # should early stopping end the fit now, nothing would say so
             self.trial.hold(value, step, fit.stream)

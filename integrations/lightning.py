@@ -199,9 +199,10 @@ class LightningPruningCallback(Hook):
         if fit.stream < 0:
             first = fit.first[self._counts_steps(trainer, fit)]
             fit.stream = self.trial.open_stream(fit.reported + 1 if -1 < fit.reported < first else first)
+            fit.report = self.trial._reporter(fit.stream)
         fit.due = False
         fit.reported = fit.step
-        return self.trial._follow(fit.values, fit.step, fit.stream)
+        return fit.report(fit.values, fit.step)
 
     def _finish(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
         """Report the last value, if it was not."""

@@ -102,7 +102,7 @@ class SklearnPruningCallback(Hook, FitCallback):
 
     def _score(self, fit: Fit) -> bool:
         model, step = fit.values
-        return self._see(fit.source(model), step, last=True)
+        return self._see(self._current(), fit.source(model), step, last=True)
 
 
 class _Scores:

@@ -41,14 +41,14 @@ class SkorchPruningCallback(Hook, Callback):
         row = net.history[-1]
         if self.metric not in row:
             raise self._missing(f"no column is named {self.metric!r}", {"history": [k for k in row if k != "batches"]})
-        if self._see(row[self.metric], len(net.history) - 1):
+        if self._see(self._current(), row[self.metric], len(net.history) - 1):
             raise KeyboardInterrupt  # skorch's way to end training, which its EarlyStopping takes too
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         fit, last = self._current(), len(net.history) - 1
         # a callback listed earlier may have ended training and hidden the last epoch
         if last >= fit.values and last > fit.reported and self.metric in net.history[-1]:
-            self._see(net.history[-1][self.metric], last, last=True)
+            self._see(fit, net.history[-1][self.metric], last, last=True)
         self._fit = None
 
     def __sklearn_clone__(self) -> SkorchPruningCallback:

@@ -74,7 +74,7 @@ class TransformersPruningCallback(Hook, TrainerCallback):
         return name if name.startswith("eval_") else f"eval_{name}"
 
     def _send(self, state: Any) -> bool:
-        return self._see(self._seen[self._name], state.global_step, last=True)
+        return self._see(self._current(), self._seen[self._name], state.global_step, last=True)
 
     def _led(self, args: Any, do: Callable[[], _T]) -> _T:
         if args.world_size == 1:

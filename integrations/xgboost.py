@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, TypeVar
 
 from inloop import Trial
@@ -92,14 +93,20 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
 
     def _look(self, last: bool = False) -> float | None:
         """Report the newest round; return its value if training should stop."""
-        fit = self._current()
-        if fit.values is None:
-            fit.values = self._choose(fit.source)
+        fit = self._fit
+        if fit is None or fit.thread != get_ident():
+            fit = self._current()
         values = fit.values
+        if values is None:
+            values = fit.values = self._choose(fit.source)
         score = values[-1]
         if type(score) is tuple:  # cv: mean and standard deviation
             score = score[0]
-        return score if self._see(score, self._first + len(values) - 1, last) else None
+        step = self._first + len(values) - 1
+        if (step + 1) % self.report_every and not last:
+            return None
+        fit.reported = step
+        return score if fit.report(score, step) else None
 
     def _end(self) -> None:
         """Report the last round if it was not: a callback listed earlier may have ended training and hidden it."""

@@ -72,12 +72,12 @@ def test_the_fold_does_not_depend_on_how_the_log_is_cut(log):
         pieces.apply(log[at : at + n])
         at += n
         # questions in between build the lazy parts early
-        _ = pieces.finals(0, 3), pieces.rungs(0, Rungs((2, 6))), pieces.union.space, pieces.encoded(space).units
+        _ = pieces.finals[0][3], pieces.rungs(0, Rungs((2, 6))), pieces.union.space, pieces.encoded(space).units
     assert state_of(whole) == state_of(pieces)
     assert np.array_equal(whole.encoded(space).units, pieces.encoded(space).units, equal_nan=True)
     assert whole.union.space == pieces.union.space
     for step in range(12):
-        a, b = whole.finals(0, step), pieces.finals(0, step)
+        a, b = whole.finals[0][step], pieces.finals[0][step]
         assert [a.kth(k) for k in range(len(a))] == [b.kth(k) for k in range(len(b))]
     assert whole.rungs(0, Rungs((2, 6))).reached == pieces.rungs(0, Rungs((2, 6))).reached
 
@@ -164,7 +164,9 @@ def test_losses_are_a_sorted_list():
             plain.sort()
             assert len(losses) == len(plain)
             assert [losses.kth(k) for k in range(0, n + 1, 7)] == plain[::7]
-            assert losses.below(loss) == sum(p < (math.inf if loss != loss else loss) for p in plain)
+            loss = math.inf if loss != loss else loss
+            assert losses.below(loss) == sum(p < loss for p in plain)
+            assert [losses.has_place(loss, k) for k in range(0, n + 1, 7)] == [loss <= p for p in plain[::7]]
 
 
 def test_ranking_of_trials_is_complete_then_pruned_then_failed(log):

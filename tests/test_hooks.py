@@ -549,24 +549,28 @@ def test_what_hooks_call_is_report_and_should_prune(pruner, storage, tmp_path):
         rng, said = np.random.default_rng(0), []
         for _ in range(12):
             trial, level = study.ask(), rng.random()
+            say = ask(trial)
             for step in [0, 1, 2, 4, 4, 3, *range(5, 14)]:
                 value = level + rng.random() / (step + 1)
                 value = [value, float(value), math.nan, np.float32(value)][step % 4 if step < 9 else 1]
                 if step == 6:
                     trial.hold(float(value), step)
                 else:
-                    said.append(ask(trial, value, step))
+                    said.append(say(value, step))
             study.tell(trial, level)
         events = study._log.storage.read("s", 0)
         return said, repr([(e.kind, e.trial, e.data) for e in events if e.kind in ("report", "pruned", "held")])
 
-    def two_calls(trial, value, step):
-        trial.report(value, step)
-        return trial.should_prune()
+    def two_calls(trial):
+        def say(value, step):
+            trial.report(value, step)
+            return trial.should_prune()
+
+        return say
 
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        assert run("a", lambda trial, value, step: trial._follow(value, step, 0)) == run("b", two_calls)
+        assert run("a", lambda trial: trial._reporter(0)) == run("b", two_calls)
     assert len(heard) >= 2
     assert all("was reported before" in str(w.message) for w in heard)
 

@@ -404,7 +404,7 @@ def test_a_client_that_beats_is_not_lost_while_the_owner_only_writes(how):
         trial = study.ask()
         for step in range(20):
             if how == "hook":
-                trial._follow(1.0, step, 0)
+                trial._reporter(0)(1.0, step)
             else:
                 trial.report(1.0, step)
             time.sleep(0.005)

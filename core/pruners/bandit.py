@@ -52,7 +52,7 @@ class BanditPruner(Pruner):
         curve = trial.curves[stream]
         if not due(curve, since, self.n_warmup_steps, self.interval_steps):
             return False
-        others = history.finals(stream, curve.steps[-1])
+        others = history.finals[stream][curve.steps[-1]]
         if not len(others):
             return False
         best = others.kth(0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from math import ceil, inf
 
 from ..history import History
 from ..record import COMPLETE, Curve, FrozenTrial
@@ -50,24 +50,21 @@ class PercentilePruner(Pruner):
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
         curve = trial.curves[stream]
         step = curve.steps[-1]
-        if step < self.n_warmup_steps or history.states[COMPLETE] < self.n_startup_trials:
+        if step < self.n_warmup_steps:
             return False
         if self.interval_steps > 1 and not due(curve, since, self.n_warmup_steps, self.interval_steps):
             return False
-        others = history.finals(stream, step)
-        n = len(others)
-        if n < self.n_min_trials:
+        others = history.finals[stream][step]
+        n = others.size  # of those that are complete, looked at first because it is at hand
+        if n < self.n_min_trials or (n < self.n_startup_trials and history.states[COMPLETE] < self.n_startup_trials):
             return False
         place = (n - 1) * self.percentile / 100
         best = curve.bests[-1]
-        better = others.below(best)
-        if better <= math.floor(place):
+        if others.has_place(best, int(place)):
             # NaN ties with NaN; a trial without a number has no claim to go on
-            return best == math.inf and all(v != v for v in curve.values)
-        if better > math.ceil(place):
-            return True
-        low, high = others.kth(math.floor(place)), others.kth(math.ceil(place))
-        return best > low + (high - low) * (place - math.floor(place))
+            return best == inf and all(v != v for v in curve.values)
+        low, high = others.kth(int(place)), others.kth(ceil(place))
+        return best > high or best > low + (high - low) * (place - int(place))
 
 
 @dataclass(frozen=True, repr=False)

@@ -18,25 +18,12 @@ class _Log:
 
     __slots__ = ("events", "last", "lock")
 
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.last: dict[str, int] = {}
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = list(events)
+        self.last = {e.worker: e.seq for e in events}
         self.lock = threading.Lock()
 
-    def extend(self, events: Sequence[Event]) -> int:
-        last = self.last
-        with self.lock:
-            at = len(self.events)
-            for event in events:
-                worker, seq, _, _, _ = event
-                if seq > last.get(worker, -1):
-                    last[worker] = seq
-                elif self._holds(event):  # a worker's events come in order, unless they are repeated
-                    continue
-                self.events.append(event)
-            return at if events and len(self.events) - at == len(events) else -1
-
-    def _holds(self, event: Event) -> bool:
+    def holds(self, event: Event) -> bool:
         return any(e.seq == event.seq and e.worker == event.worker for e in self.events)
 
 
@@ -73,9 +60,7 @@ class MemoryStorage(Storage):
                 if self._logs[study].events[0].uid == events[0].uid:
                     return
                 raise StudyExists(study)
-            log = _Log()
-            log.extend(events)
-            self._logs[study] = log
+            self._logs[study] = _Log(events)
 
     def delete(self, study: str) -> None:
         with self._lock:
@@ -87,7 +72,22 @@ class MemoryStorage(Storage):
             return list(self._logs)
 
     def append(self, study: str, events: Sequence[Event]) -> int:
-        return self._logs[study].extend(events)
+        log = self._logs[study]
+        held, last = log.events, log.last
+        log.lock.acquire()
+        try:
+            at = len(held) if events else -1
+            for event in events:
+                worker, seq, _, _, _ = event
+                if seq > last.get(worker, -1):
+                    last[worker] = seq
+                elif log.holds(event):  # a worker's events come in order, unless they are repeated
+                    at = -1
+                    continue
+                held.append(event)
+        finally:
+            log.lock.release()
+        return at
 
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
         events = self._logs[study].events
