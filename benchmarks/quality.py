@@ -66,7 +66,9 @@ EXPERIMENTS = {
     "quality": Experiment(),
     "gp": Experiment(rivals="random,inloop,inloop TPE,Optuna TPE group,Optuna GP flat"),
     "noise": Experiment(rivals=f"random,inloop,{TPES}", noise=0.15, also=report.visited),
-    "parallel": Experiment(rivals=f"random,inloop,{TPES}", trials=64, pending="1,8", also=report.kept),
+    "parallel": Experiment(
+        rivals="random,inloop,inloop TPE,Optuna TPE group", trials=64, seeds=3, pending="1,8", also=report.kept
+    ),
     "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE,scikit-optimize,Optuna GP flat"),
     "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE"),
     "ablations": Experiment(
