@@ -7,7 +7,7 @@
 
 Curves are those of the lcbench surrogate (see ``problems.py``): validation accuracy over 52 epochs, with noise of
 ``--noise`` percentage points added to every report; with ``--trained`` they are those of real trainings
-(``trainings.py``, nothing added), which are run to their end, of which rivals see what they pay for. Workers take
+(``learning.py``, nothing added), which are run to their end, of which rivals see what they pay for. Workers take
 turns, an epoch each. The incumbent is the complete
 trial whose value, the last report, is best (before there is one, the trial whose last report is); its regret is that of
 its accuracy without noise, over that of the median of random parameters. Every run is a line of
@@ -27,10 +27,10 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
 import inloop
+import learning
 import numpy as np
 import problems
 import runner
-import trainings
 from inloop.space import Space
 from rivals import suggest
 
@@ -65,9 +65,9 @@ class Inloop:
 
 
 class SyneTune:
-    """Syne Tune's asynchronous successive halving, of flat spaces."""
+    """Syne Tune's asynchronous successive halving of random parameters, in flat spaces."""
 
-    def __init__(self, space: Space, seed: int, searcher: str) -> None:
+    def __init__(self, space: Space, seed: int) -> None:
         import logging
 
         from syne_tune.config_space import choice, lograndint, loguniform, randint, uniform
@@ -84,7 +84,7 @@ class SyneTune:
 
         np.random.seed(seed)  # noqa: NPY002  it draws from this, too
         self.scheduler = AsynchronousSuccessiveHalving(
-            {n: of(d) for n, d in space.items()}, "value", do_minimize=False, searcher=searcher, time_attr="epoch",
+            {n: of(d) for n, d in space.items()}, "value", do_minimize=False, time_attr="epoch",
             max_t=EPOCHS, grace_period=4, reduction_factor=3, random_seed=seed,
         )  # fmt: skip
         self.count = 0
@@ -159,8 +159,7 @@ RIVALS: dict[str, Callable[[Space, int], Rival]] = {
         s, i, _optuna_tpe, lambda p: p.HyperbandPruner(min_resource=4, max_resource=EPOCHS, reduction_factor=3)
     ),
     "Optuna GP, no pruning": lambda s, i: Optuna(s, i, _optuna_gp, lambda p: p.NopPruner()),
-    "Syne Tune ASHA": lambda s, i: SyneTune(s, i, "random_search"),
-    "Syne Tune ASHA, TPE": lambda s, i: SyneTune(s, i, "kde"),
+    "Syne Tune ASHA": lambda s, i: SyneTune(s, i),
     "Optuna GP, halving": lambda s, i: Optuna(
         s, i, _optuna_gp, lambda p: p.SuccessiveHalvingPruner(min_resource=4, reduction_factor=3)
     ),
@@ -174,7 +173,7 @@ DEFAULT = (
 
 def curves(instance: str) -> tuple[Space, Callable[[Mapping[str, Any]], np.ndarray]]:
     """Return a space and a function from parameters to what a whole run reports ``(52,)``, larger is better."""
-    return trainings.CURVES[instance] if instance in trainings.CURVES else problems.learning_curves(instance)
+    return learning.CURVES[instance] if instance in learning.CURVES else problems.learning_curves(instance)
 
 
 def play(instance: str, rival: str, seed: int, setting: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +219,7 @@ def play(instance: str, rival: str, seed: int, setting: dict[str, Any]) -> dict[
 def reference(instance: str) -> dict[str, Any]:
     """Return the median and the best accuracy of many random parameters."""
     space, curve = curves(instance)
-    draws = 100 if instance in trainings.CURVES else 2000
+    draws = 100 if instance in learning.CURVES else 2000
     units = np.random.default_rng(1).random((draws, len(space)))
     finals = [float(curve(space.decode(u))[-1]) for u in units]
     return {"instance": instance, "median": float(np.median(finals)), "best": max(finals)}
@@ -284,7 +283,7 @@ def main() -> None:
         }
         known = {r["instance"] for r in rows if "median" in r}
         rows += runner.append(path, [{"stamp": runner.stamp()}])
-        wanted = args.instances.split(",") if args.instances else list(trainings.CURVES if args.trained else INSTANCES)
+        wanted = args.instances.split(",") if args.instances else list(learning.CURVES if args.trained else INSTANCES)
         rows += runner.append(path, (reference(i) for i in wanted if i not in known))
         jobs = [(i, r, s) for i in wanted for s in range(args.seeds) for r in args.rivals.split(";")]
         jobs = [j for j in jobs if (*j, *setting.values()) not in done]

@@ -1,115 +1,175 @@
-"""Learning curves of real trainings on data that come with scikit-learn: LightGBM by rounds, a small net by epochs."""
+"""Real trainings to tune: the loss is a cross-validation on data that come with scikit-learn.
+
+Folds and seeds are fixed, so that the same parameters give the same loss. Sizes are chosen for some 30 to 100 ms of
+CPU a trial.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from inloop import Float, Int, Space
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
-from sklearn.model_selection import train_test_split
+from inloop import Categorical, Float, Int, Space
 
 Params = Mapping[str, Any]
-Curve = Callable[[Params], np.ndarray]
-STEPS = 52  # as many as lcbench has epochs
-
-LIGHTGBM = Space(
-    {
-        "learning_rate": Float(0.005, 1.0, log=True),
-        "num_leaves": Int(2, 64, log=True),
-        "min_child_samples": Int(2, 64, log=True),
-        "subsample": Float(0.3, 1.0),
-        "colsample_bytree": Float(0.1, 1.0),
-        "reg_lambda": Float(1e-3, 1e2, log=True),
-    }
-)
-NET = Space(
-    {
-        "lr": Float(1e-4, 1.0, log=True),
-        "momentum": Float(0.1, 0.99),
-        "weight_decay": Float(1e-6, 1e-1, log=True),
-        "hidden": Int(8, 128, log=True),
-        "dropout": Float(0.0, 0.7),
-        "batch_size": Int(16, 256, log=True),
-    }
-)
 
 
-@cache
-def _breast_cancer() -> list[np.ndarray]:
-    X, y = load_breast_cancer(return_X_y=True)
-    return train_test_split(X, y, test_size=0.4, random_state=0, stratify=y)
+@dataclass(frozen=True)
+class Training:
+    """A model, what is tuned of it, and what it is trained on.
 
+    Attributes:
+        space: Its parameters.
+        model: The estimator with some of them.
+        data: Function of scikit-learn that loads them.
+        scoring: The score whose negative is the loss.
+        rows: So many rows, drawn once.
+    """
 
-@cache
-def _diabetes() -> list[np.ndarray]:
-    return train_test_split(*load_diabetes(return_X_y=True), test_size=0.4, random_state=0)
+    space: Space
+    model: Callable[[Params], Any]
+    data: str
+    scoring: str
+    rows: int = 600
+
+    def loss(self, params: Params) -> float:
+        """Return the mean loss of three folds."""
+        from sklearn.model_selection import cross_val_score
+
+        X, y, folds = _split(self.data, self.rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # few iterations and bad parameters are part of the task
+            scores = cross_val_score(self.model(params), X, y, scoring=self.scoring, cv=folds, error_score="raise")
+        return -float(scores.mean())
 
 
 @cache
-def _digits() -> list[np.ndarray]:
-    X, y = load_digits(return_X_y=True)
-    X = ((X - 8) / 8).astype(np.float32)
-    return train_test_split(X[::2], y[::2], test_size=0.4, random_state=0, stratify=y[::2])
+def _split(data: str, rows: int) -> tuple[Any, Any, list[Any]]:
+    from sklearn import datasets
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    X, y = getattr(datasets, data)(return_X_y=True)
+    chosen = np.random.default_rng(0).permutation(len(X))[:rows]
+    X, y = X[chosen], y[chosen]
+    kind = KFold if len(np.unique(y)) > 20 else StratifiedKFold
+    return X, y, list(kind(3, shuffle=True, random_state=0).split(X, y))
 
 
-def lightgbm_classes(params: Params) -> np.ndarray:
-    """Return minus the validation log loss, times 100, after each round of a booster on breast cancer."""
+def _svc(p: Params) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+    from sklearn.svm import SVC
+
+    own = {n: v for n, v in p.items() if n != "scaler"}
+    return make_pipeline(StandardScaler() if p["scaler"] == "standard" else MinMaxScaler(), SVC(**own))
+
+
+def _lightgbm(p: Params) -> Any:
     from lightgbm import LGBMClassifier
 
-    return -100 * _rounds(LGBMClassifier, params, _breast_cancer(), "binary_logloss")
+    return LGBMClassifier(**p, subsample_freq=1, n_jobs=1, random_state=0, deterministic=True, verbose=-1)
 
 
-def lightgbm_values(params: Params) -> np.ndarray:
-    """Return minus the validation error (mean squared) after each round of a booster on diabetes."""
-    from lightgbm import LGBMRegressor
+def _boosting(p: Params) -> Any:
+    from sklearn.ensemble import GradientBoostingRegressor
 
-    return -_rounds(LGBMRegressor, params, _diabetes(), "l2")
-
-
-def _rounds(kind: Any, params: Params, data: list[np.ndarray], metric: str) -> np.ndarray:
-    from lightgbm import record_evaluation
-
-    X, X_valid, y, y_valid = data
-    seen: dict[str, dict[str, list[float]]] = {}
-    kind(n_estimators=STEPS, n_jobs=1, verbose=-1, subsample_freq=1, random_state=0, **params).fit(
-        X, y, eval_X=(X_valid,), eval_y=(y_valid,), callbacks=[record_evaluation(seen)]
-    )
-    return np.array(seen["valid_0"][metric])
+    return GradientBoostingRegressor(**p, random_state=0)
 
 
-def net_epochs(params: Params) -> np.ndarray:
-    """Return the validation accuracy in percent after each epoch of a net with one hidden layer, trained by SGD."""
-    import torch
+def _mlp(p: Params) -> Any:
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    X, X_valid, y, y_valid = (torch.from_numpy(a) for a in _digits())
-    net = torch.nn.Sequential(
-        torch.nn.Linear(64, params["hidden"]), torch.nn.ReLU(), torch.nn.Dropout(params["dropout"]),
-        torch.nn.Linear(params["hidden"], 10),
-    )  # fmt: skip
-    descent = torch.optim.SGD(
-        net.parameters(), lr=params["lr"], momentum=params["momentum"], weight_decay=params["weight_decay"]
-    )
-    accuracies = []
-    for _ in range(STEPS):
-        net.train()
-        for rows in torch.randperm(len(X)).split(params["batch_size"]):
-            descent.zero_grad()
-            torch.nn.functional.cross_entropy(net(X[rows]), y[rows]).backward()
-            descent.step()
-        net.eval()
-        with torch.no_grad():
-            accuracies.append(100 * float((net(X_valid).argmax(1) == y_valid).float().mean()))
-    return np.array(accuracies)
+    own = {n: v for n, v in p.items() if not n.startswith(("layer", "units"))}
+    layers = [p[f"units_{i}"] for i in range(1, p["layers"] + 1)]
+    return make_pipeline(StandardScaler(), MLPClassifier(layers, **own, max_iter=10, random_state=0))
 
 
-#: Name to a space and a function from parameters to the values ``(52,)`` of a run, larger is better.
-CURVES: dict[str, tuple[Space, Curve]] = {
-    "lightgbm/breast_cancer": (LIGHTGBM, lightgbm_classes),
-    "lightgbm/diabetes": (LIGHTGBM, lightgbm_values),
-    "net/digits": (NET, net_epochs),
+TRAININGS = {
+    "svc": Training(
+        Space(
+            {
+                "scaler": Categorical(["standard", "minmax"]),
+                "kernel": Categorical(["rbf", "poly", "sigmoid", "linear"]),
+                "C": Float(1e-3, 1e3, log=True),
+                "gamma": Float(1e-5, 10.0, log=True),
+                "degree": Int(2, 5),
+                "coef0": Float(0.0, 2.0),
+                "shrinking": Categorical([True, False]),
+            },
+            when={
+                "gamma": {"kernel": ["rbf", "poly", "sigmoid"]},
+                "degree": {"kernel": ["poly"]},
+                "coef0": {"kernel": ["poly", "sigmoid"]},
+            },
+        ),
+        _svc,
+        "load_digits",
+        "accuracy",
+        rows=450,
+    ),
+    "lightgbm": Training(
+        Space(
+            {
+                "boosting_type": Categorical(["gbdt", "dart", "rf"]),
+                "n_estimators": Int(5, 60, log=True),
+                "learning_rate": Float(0.01, 1.0, log=True),
+                "num_leaves": Int(2, 31, log=True),
+                "min_child_samples": Int(2, 60, log=True),
+                "reg_alpha": Float(1e-4, 10.0, log=True),
+                "reg_lambda": Float(1e-4, 10.0, log=True),
+                "subsample": Float(0.3, 0.95),
+                "colsample_bytree": Float(0.1, 1.0),
+                "drop_rate": Float(0.0, 0.5),
+            },
+            when={"learning_rate": {"boosting_type": ["gbdt", "dart"]}, "drop_rate": {"boosting_type": ["dart"]}},
+        ),
+        _lightgbm,
+        "load_breast_cancer",
+        "neg_log_loss",
+    ),
+    "boosting": Training(
+        Space(
+            {
+                "loss": Categorical(["squared_error", "huber", "quantile"]),
+                "alpha": Float(0.3, 0.95),
+                "n_estimators": Int(5, 40, log=True),
+                "learning_rate": Float(0.01, 1.0, log=True),
+                "max_depth": Int(1, 5),
+                "min_samples_leaf": Int(1, 60, log=True),
+                "subsample": Float(0.2, 1.0),
+                "max_features": Float(0.1, 1.0),
+            },
+            when={"alpha": {"loss": ["huber", "quantile"]}},
+        ),
+        _boosting,
+        "load_diabetes",
+        "r2",
+    ),
+    "mlp": Training(
+        Space(
+            {
+                "layers": Int(1, 3),
+                "units_1": Int(4, 64, log=True),
+                "units_2": Int(4, 64, log=True),
+                "units_3": Int(4, 64, log=True),
+                "activation": Categorical(["relu", "tanh", "logistic"]),
+                "solver": Categorical(["adam", "sgd"]),
+                "learning_rate_init": Float(1e-4, 1.0, log=True),
+                "momentum": Float(0.0, 0.99),
+                "alpha": Float(1e-6, 10.0, log=True),
+                "batch_size": Int(16, 128, log=True),
+            },
+            when={"units_2": {"layers": [2, 3]}, "units_3": {"layers": [3]}, "momentum": {"solver": ["sgd"]}},
+        ),
+        _mlp,
+        "load_digits",
+        "neg_log_loss",
+        rows=200,
+    ),
 }
