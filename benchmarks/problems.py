@@ -46,7 +46,7 @@ DEV = (
     "hpobench/car", "hpobench/vehicle", "hpolib/naval_propulsion", "hartmann/6", "ellipsoid/20",
 )  # fmt: skip
 #: Real trainings on data that come with scikit-learn.
-TRAINED = ("trained/svc", "trained/lightgbm", "trained/boosting", "trained/mlp")
+TRAINED = ("trained/svc", "trained/lightgbm", "trained/regression", "trained/mlp")
 #: From few parameters to many.
 DIMENSION = (
     *(f"{family}/{d}" for d in (2, 5, 10, 20, 40) for family in ("ellipsoid", "rosenbrock", "ackley")),

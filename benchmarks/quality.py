@@ -70,7 +70,7 @@ EXPERIMENTS = {
         rivals="random,inloop,inloop TPE,Optuna TPE group", trials=64, seeds=3, pending="1,8", also=report.kept
     ),
     "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE,scikit-optimize,Optuna GP flat"),
-    "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE"),
+    "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE", seeds=2),
     "ablations": Experiment(
         "dev", ",".join(["inloop GP", *runner.ABLATIONS]), against="inloop GP", also=report.changes
     ),

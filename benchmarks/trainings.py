@@ -74,10 +74,20 @@ def _lightgbm(p: Params) -> Any:
     return LGBMClassifier(**p, subsample_freq=1, n_jobs=1, random_state=0, deterministic=True, verbose=-1)
 
 
-def _boosting(p: Params) -> Any:
-    from sklearn.ensemble import GradientBoostingRegressor
+def _regression(p: Params) -> Any:
+    from sklearn.linear_model import ElasticNet
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+    from sklearn.svm import SVR
+    from sklearn.tree import DecisionTreeRegressor
 
-    return GradientBoostingRegressor(**p, random_state=0)
+    kinds = {"elastic": ElasticNet, "svr": SVR, "neighbours": KNeighborsRegressor, "tree": DecisionTreeRegressor}
+    own = {n: v for n, v in p.items() if n not in ("model", "products")}
+    if p["model"] == "tree":
+        own["random_state"] = 0
+    products = [PolynomialFeatures(2, include_bias=False)] if p["products"] else []
+    return make_pipeline(*products, StandardScaler(), kinds[p["model"]](**own))
 
 
 def _mlp(p: Params) -> Any:
@@ -87,7 +97,7 @@ def _mlp(p: Params) -> Any:
 
     own = {n: v for n, v in p.items() if not n.startswith(("layer", "units"))}
     layers = [p[f"units_{i}"] for i in range(1, p["layers"] + 1)]
-    return make_pipeline(StandardScaler(), MLPClassifier(layers, **own, max_iter=10, random_state=0))
+    return make_pipeline(StandardScaler(), MLPClassifier(layers, **own, max_iter=8, random_state=0))
 
 
 TRAININGS = {
@@ -133,21 +143,36 @@ TRAININGS = {
         "load_breast_cancer",
         "neg_log_loss",
     ),
-    "boosting": Training(
+    "regression": Training(
         Space(
             {
-                "loss": Categorical(["squared_error", "huber", "quantile"]),
-                "alpha": Float(0.3, 0.95),
-                "n_estimators": Int(5, 40, log=True),
-                "learning_rate": Float(0.01, 1.0, log=True),
-                "max_depth": Int(1, 5),
+                "model": Categorical(["elastic", "svr", "neighbours", "tree"]),
+                "products": Categorical([False, True]),
+                "alpha": Float(1e-3, 100.0, log=True),
+                "l1_ratio": Float(0.0, 1.0),
+                "C": Float(1e-2, 1e4, log=True),
+                "gamma": Float(1e-6, 1.0, log=True),
+                "epsilon": Float(0.1, 100.0, log=True),
+                "n_neighbors": Int(1, 100, log=True),
+                "weights": Categorical(["uniform", "distance"]),
+                "p": Float(1.0, 3.0),
+                "max_depth": Int(1, 12),
                 "min_samples_leaf": Int(1, 60, log=True),
-                "subsample": Float(0.2, 1.0),
-                "max_features": Float(0.1, 1.0),
             },
-            when={"alpha": {"loss": ["huber", "quantile"]}},
+            when={
+                "alpha": {"model": ["elastic"]},
+                "l1_ratio": {"model": ["elastic"]},
+                "C": {"model": ["svr"]},
+                "gamma": {"model": ["svr"]},
+                "epsilon": {"model": ["svr"]},
+                "n_neighbors": {"model": ["neighbours"]},
+                "weights": {"model": ["neighbours"]},
+                "p": {"model": ["neighbours"]},
+                "max_depth": {"model": ["tree"]},
+                "min_samples_leaf": {"model": ["tree"]},
+            },
         ),
-        _boosting,
+        _regression,
         "load_diabetes",
         "r2",
     ),
@@ -163,13 +188,13 @@ TRAININGS = {
                 "learning_rate_init": Float(1e-4, 1.0, log=True),
                 "momentum": Float(0.0, 0.99),
                 "alpha": Float(1e-6, 10.0, log=True),
-                "batch_size": Int(16, 128, log=True),
+                "batch_size": Int(25, 100, log=True),
             },
             when={"units_2": {"layers": [2, 3]}, "units_3": {"layers": [3]}, "momentum": {"solver": ["sgd"]}},
         ),
         _mlp,
         "load_digits",
         "neg_log_loss",
-        rows=200,
+        rows=150,
     ),
 }
