@@ -72,7 +72,7 @@ EXPERIMENTS = {
     "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE,scikit-optimize,Optuna GP flat"),
     "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE", seeds=2),
     "ablations": Experiment(
-        "dev", ",".join(["inloop GP", *runner.ABLATIONS]), against="inloop GP", also=report.changes
+        "dev", ",".join(["inloop GP", *runner.ABLATIONS]), trials=50, seeds=3, against="inloop GP", also=report.changes
     ),
     "peers": Experiment(rivals="random,inloop,Optuna TPE group,scikit-optimize,SMAC", seeds=2),
 }

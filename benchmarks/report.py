@@ -102,6 +102,9 @@ def table(scores: Scores, against: str, at: Sequence[int]) -> str:
         f"Mean normalised regret over {len(scores.problems)} problems x {len(scores.seeds)} seeds +- standard error "
         f"over problems; wins/losses of {against} against the row @{last}, run by run."
     )
+    runs = {r: int((~np.isnan(scores.at(r, last))).sum()) for r in scores.rivals}
+    if fewer := [f"{r} {n}" for r, n in runs.items() if n < len(scores.problems) * len(scores.seeds)]:
+        lines.append(f"Fewer runs: {', '.join(fewer)}; ranks are over the runs that all have.")
     return "\n".join(lines)
 
 

@@ -28,6 +28,7 @@ class Training:
         data: Function of scikit-learn that loads them.
         scoring: The score whose negative is the loss.
         rows: So many rows, drawn once.
+        worst: Score of a model that diverges, and of those that are worse.
     """
 
     space: Space
@@ -35,6 +36,7 @@ class Training:
     data: str
     scoring: str
     rows: int = 600
+    worst: float = -3.0
 
     def loss(self, params: Params) -> float:
         """Return the mean loss of three folds."""
@@ -43,8 +45,8 @@ class Training:
         X, y, folds = _split(self.data, self.rows)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # few iterations and bad parameters are part of the task
-            scores = cross_val_score(self.model(params), X, y, scoring=self.scoring, cv=folds, error_score="raise")
-        return -float(scores.mean())
+            scores = cross_val_score(self.model(params), X, y, scoring=self.scoring, cv=folds, error_score=self.worst)
+        return -float(np.maximum(np.nan_to_num(scores, nan=self.worst), self.worst).mean())
 
 
 @cache
