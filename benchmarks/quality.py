@@ -31,6 +31,7 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import problems
 import report
 import runner
+from inloop import Float, Space
 
 Row = dict[str, Any]
 
@@ -69,7 +70,7 @@ EXPERIMENTS = {
     "parallel": Experiment(
         rivals="random,inloop,inloop TPE,Optuna TPE group", trials=64, seeds=3, pending="1,8", also=report.kept
     ),
-    "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE,scikit-optimize,Optuna GP flat"),
+    "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE", seeds=2),
     "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE", seeds=2),
     "ablations": Experiment(
         "dev", ",".join(["inloop GP", *runner.ABLATIONS]), trials=50, seeds=3, against="inloop GP", also=report.changes
@@ -126,6 +127,7 @@ def run(x: Experiment, path: Path, data: str | None, jobs: int) -> None:
     names, rivals = chosen(x.problems, data), x.rivals.split(",")
     if unknown := [r for r in rivals if r not in runner.RIVALS]:
         raise SystemExit(f"No rival {unknown[0]!r}; there are {list(runner.RIVALS)}.")
+    rivals = [r for r in rivals if installed(r)]
     done = {identity(r) for r in runner.read(path)}
     todo = [(n, data) for n in names if (n, None, None, 0.0, 1) not in done]
     runs = [
@@ -141,6 +143,16 @@ def run(x: Experiment, path: Path, data: str | None, jobs: int) -> None:
     for i, row in enumerate(runner.append(path, each(one, work, jobs)), 1):
         print(f"\r{i}/{len(work)} {row['problem']} {row['rival']}{'':20}", end="", flush=True)
     print()
+
+
+def installed(rival: str) -> bool:
+    """Return whether a rival can be made; say so where it cannot."""
+    try:
+        runner.RIVALS[rival](Space({"x": Float(0.0, 1.0)}), 0)
+    except ImportError as error:
+        print(f"{rival} is left out: {error}.")
+        return False
+    return True
 
 
 def each(function: Callable[[Any], Row], jobs: list[Any], processes: int) -> Iterator[Row]:
@@ -161,6 +173,9 @@ def show(x: Experiment, path: Path, data: str | None, command: str) -> None:
             and r.get("pending", 1) in pending
         ))
     ]  # fmt: skip
+    if not any("losses" in r for r in kept):
+        print("No runs.")
+        return
     scores = report.Scores(kept, x.trials)
     parts = [report.table(scores, x.against, (25, 50, 100)), report.by_problem(scores, x.against)]
     parts += [x.also(scores, x.against)] if x.also else []

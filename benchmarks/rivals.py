@@ -224,12 +224,12 @@ def _nested(space: Space, hp: Any) -> dict[str, Any]:
     def node(name: str) -> Any:
         dist = space[name]
         children = [c for c, parents in space.when.items() if name in parents]
-        if not isinstance(dist, Categorical):
+        if not isinstance(dist, Categorical) and not children:
             return _hyperopt_range(hp, name, dist)
         nodes = {c: node(c) for c in children}
+        values = dist.choices if isinstance(dist, Categorical) else range(dist.low, dist.high + 1)
         branches = [
-            {name: v, **{c: n for c, n in nodes.items() if v in space.when[c][name]}} if children else v
-            for v in dist.choices
+            {name: v, **{c: n for c, n in nodes.items() if v in space.when[c][name]}} if children else v for v in values
         ]
         return hp.choice(name, branches)
 
