@@ -137,6 +137,27 @@ class Hook:
             raise TrialPruned(what) if pruned else RuntimeError(f"{type(self).__name__} failed on rank 0: {what}")
         return cast(_T, value)
 
+    def _check_one_trial(
+        self, broadcast: Callable[[Any], Any], everywhere: Callable[[bool], bool], instead: str
+    ) -> None:
+        """Check that every rank has the leading rank's trial.
+
+        Args:
+            broadcast: Returns on every rank what the leading one gives it.
+            everywhere: Returns on every rank whether what they give it is true on all of them.
+            instead: What to do where it is not, for the message.
+
+        Raises:
+            RuntimeError: On every rank, if a rank has another trial.
+        """
+        study, number = self.trial.study, self.trial.number
+        here = (study._log.history.uid, number)
+        if not everywhere(broadcast(here) == here):
+            raise RuntimeError(
+                "The ranks of this training have different trials; this one has trial "
+                f"{number} of study {study.study_name!r}. {instead}"
+            )
+
     def _check_direction(self, metric: str, known: str | None) -> None:
         """Check a metric's direction against the study's.
 

@@ -128,7 +128,11 @@ class LightningPruningCallback(Hook):
         if way is not None and pid != os.getpid():
             self.trial = pickle.loads(way)
         if trainer.world_size > 1:
-            self._check_ranks(trainer)
+            self._check_one_trial(
+                trainer.strategy.broadcast,
+                lambda same: bool(trainer.strategy.reduce_boolean_decision(same, all=True)),
+                "Launch them from the process that runs the study, by Trainer(strategy='ddp') or 'ddp_spawn'.",
+            )
         self._led(trainer, self._refuse_pruned)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -234,14 +238,6 @@ class LightningPruningCallback(Hook):
             f"LightningPruningCallback: no metric is named {self.monitor!r}{there}. "
             f"What is logged: {', '.join(metrics) or 'nothing'}."
         )
-
-    def _check_ranks(self, trainer: Any) -> None:
-        here = (self.trial.study.study_name, self.trial.number)
-        if not trainer.strategy.reduce_boolean_decision(trainer.strategy.broadcast(here) == here, all=True):
-            raise RuntimeError(
-                f"The ranks of this training have different trials; this one has trial {here[1]} of study {here[0]!r}. "
-                "Launch them from the process that runs the study, by Trainer(strategy='ddp') or 'ddp_spawn'."
-            )
 
     def _led(self, trainer: Any, do: Callable[[], _T]) -> _T:
         if trainer.world_size == 1:

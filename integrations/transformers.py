@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from inloop import Trial
 from inloop.integrations._hook import Hook, known_direction
 from transformers import TrainerCallback
@@ -18,7 +18,8 @@ class TransformersPruningCallback(Hook, TrainerCallback):
 
     For ``transformers.Trainer`` (``callbacks=[...]``) with an ``eval_strategy``. A step is an optimizer step,
     ``state.global_step``. A pruned run ends as early stopping would end it, by ``control.should_training_stop``. An
-    ``evaluate`` outside ``train`` reports nothing. In distributed training rank 0 reports and decides.
+    ``evaluate`` outside ``train`` reports nothing. In distributed training rank 0 reports and decides. Every rank needs
+    the same trial; where ``torchrun`` has each of them run the whole script, rank 0 asks for it and broadcasts it.
 
     Args:
         trial: Where the reports go.
@@ -29,6 +30,7 @@ class TransformersPruningCallback(Hook, TrainerCallback):
     Raises:
         ValueError: When training goes on after an evaluation, or before: if the metric is not there, or its
             direction is unknown or not the study's.
+        RuntimeError: When the Trainer is made, if the ranks have different trials.
     """
 
     _runs: tuple[Any, ...] = ()  # states of the runs under way: one, or two that would be mixed up
@@ -38,6 +40,16 @@ class TransformersPruningCallback(Hook, TrainerCallback):
     ) -> None:
         super().__init__(trial, monitor, mode, report_every)
         self._check_direction(monitor, known_direction(monitor))
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # before models are wrapped: those of different trials may differ, and then the ranks wait for each other
+        if args.world_size > 1:
+            self._check_one_trial(
+                _from_leader,
+                lambda same: all(gather_object([same])),
+                "Have rank 0 alone make the study and tell it, and hand each trial over: box = [study.ask() if "
+                "rank == 0 else None]; torch.distributed.broadcast_object_list(box); trial = box[0].",
+            )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._runs, self._count, self._due = (*self._runs, state), 0, False
@@ -79,4 +91,9 @@ class TransformersPruningCallback(Hook, TrainerCallback):
     def _led(self, args: Any, do: Callable[[], _T]) -> _T:
         if args.world_size == 1:
             return do()
-        return self._on_leader(do, args.process_index == 0, lambda said: broadcast_object_list([said])[0])
+        return self._on_leader(do, args.process_index == 0, _from_leader)
+
+
+def _from_leader(said: Any) -> Any:
+    """Return on every rank what rank 0 gives."""
+    return broadcast_object_list([said])[0]

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 import warnings
 from dataclasses import dataclass, field
@@ -566,6 +568,89 @@ def test_transformers_in_two_processes(tmp_path):
         {0: [1, 2, 3]},
         {},
     ]
+
+
+TORCHRUN = """
+import os, sys
+import inloop, torch, transformers
+from inloop.integrations.transformers import TransformersPruningCallback
+from inloop.pruners import ThresholdPruner
+
+folder, storage, shares = sys.argv[1], sys.argv[2], sys.argv[3] == "shares"
+rank = int(os.environ["RANK"])
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo")
+
+
+class Linear(torch.nn.Module):
+    def __init__(self, units):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Linear(4, units), torch.nn.Linear(units, 2))
+
+    def forward(self, x, labels):
+        scores = self.layers(x)
+        return {"loss": torch.nn.functional.cross_entropy(scores, labels), "logits": scores}
+
+
+def train(trial, units):
+    data = [{"x": torch.arange(4.0) + i % 2, "labels": i % 2} for i in range(8)]
+    args = transformers.TrainingArguments(
+        folder, num_train_epochs=3, per_device_train_batch_size=4, eval_strategy="epoch", save_strategy="no",
+        report_to=[], disable_tqdm=True, use_cpu=True, logging_strategy="no",
+    )
+    hook = TransformersPruningCallback(trial, "loss")
+    trainer = transformers.Trainer(Linear(units), args, train_dataset=data, eval_dataset=data, callbacks=[hook])
+    trainer.train()
+    return f"{trainer.args.world_size} {units} {trainer.state.global_step}"
+
+
+study = None
+if rank == 0 or not shares:
+    study = inloop.create_study(sampler="random", seed=rank, storage=storage or None, study_name="s",
+                                load_if_exists=True, pruner=ThresholdPruner(upper=0.0, n_warmup_steps=2))
+said = []
+for _ in range(2):
+    box = [study.ask({"units": inloop.Int(1, 10**6)}) if study else None]
+    if shares:
+        torch.distributed.broadcast_object_list(box)
+    trial = box[0]
+    try:
+        said.append(train(trial, 1 + trial.params["units"] % 1000))
+    except RuntimeError as error:
+        said.append(str(error))
+    if rank == 0:
+        said.append(study.tell(trial, 1.0).state.name)
+    if not shares:
+        break
+with open(f"{folder}/{rank}.txt", "w") as file:
+    file.write("\\n".join(said))
+torch.distributed.barrier()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("storage", "way"), [("", "shares"), ("study.db", "shares"), ("", "asks"), ("study.db", "asks")]
+)
+def test_transformers_under_torchrun(storage, way, tmp_path):
+    """Every rank runs the script: with rank 0's trial all stop at one step; with a trial each they all refuse."""
+    pytest.importorskip("torch"), pytest.importorskip("transformers"), pytest.importorskip("accelerate")
+    script = tmp_path / "train.py"
+    script.write_text(TORCHRUN)
+    url = str(tmp_path / storage) if storage else ""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*command, str(script), str(tmp_path), url, way], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lead, other = ((tmp_path / f"{rank}.txt").read_text().splitlines() for rank in range(2))
+    if way == "shares":
+        assert lead[1::2] == ["PRUNED", "PRUNED"]
+        assert lead[::2] == other
+        assert [line.split()[0::2] for line in other] == [["2", "2"]] * 2
+        assert len({line.split()[1] for line in other}) == 2, "another architecture in each trial"
+    else:
+        for said in (lead[0], other[0]):
+            assert "ranks of this training have different trials" in said
+            assert "broadcast_object_list" in said
 
 
 def test_keras_evaluation_outside_a_fit():
