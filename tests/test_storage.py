@@ -355,6 +355,28 @@ def test_pages_too_long_for_one_text_are_read_by_rows(tmp_path):
         assert [e.seq for e in storage.read("s", 1)] == list(range(100))
 
 
+def read_on(storage, limit):
+    at = 0
+    while new := storage.read("s", at, limit):
+        at += len(new)
+    return at
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 50])
+@pytest.mark.parametrize("gone", range(1, 11))
+def test_a_lost_event_is_noticed_wherever_a_page_begins(tmp_path, gone, limit):
+    path = tmp_path / "s.db"
+    with SqliteStorage(path) as storage:
+        storage.create("s", header())
+        fill(storage, "w", 11)
+    with sqlite3.connect(path) as file:
+        (first,) = file.execute("SELECT min(id) FROM event").fetchone()
+        file.execute("DELETE FROM event WHERE id = ?", (first + gone,))
+    file.close()
+    with SqliteStorage(path) as storage, pytest.raises(StorageError, match="lost"):
+        read_on(storage, limit)
+
+
 def test_a_newer_layout_is_refused(tmp_path):
     with SqliteStorage(tmp_path / "s.db") as storage:
         storage.create("s", header())
