@@ -154,7 +154,7 @@ def compare(problem: Problem, seed: int, sampler: str) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the factors by order and kind of candidates, and on each problem."""
+    """Return the factors and losses by order and kind of candidates."""
     samplers = list(dict.fromkeys(r["sampler"] for r in rows))
     lines = ["CPU of the fits without pruning / with it (geometric mean), and the loss of the best score (mean, and in"]
     lines += ["how many of the runs there was any)", "", f"{'':32}" + "".join(f"{s:>30}" for s in samplers)]

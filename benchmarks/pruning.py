@@ -82,7 +82,7 @@ class SyneTune:
                 return (lograndint if d.log else randint)(d.low, d.high)
             return (loguniform if d.log else uniform)(d.low, d.high)
 
-        np.random.seed(seed)  # noqa: NPY002  it draws from this, too
+        np.random.seed(seed)  # noqa: NPY002 - it draws from the global generator, too
         self.scheduler = AsynchronousSuccessiveHalving(
             {n: of(d) for n, d in space.items()}, "value", do_minimize=False, time_attr="epoch",
             max_t=EPOCHS, grace_period=4, reduction_factor=3, random_seed=seed,

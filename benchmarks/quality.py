@@ -32,6 +32,7 @@ import problems
 import report
 import runner
 from inloop import Float, Space
+from rivals import ABLATIONS, RIVALS
 
 Row = dict[str, Any]
 
@@ -73,7 +74,7 @@ EXPERIMENTS = {
     "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE", seeds=2),
     "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE", seeds=2),
     "ablations": Experiment(
-        "dev", ",".join(["inloop GP", *runner.ABLATIONS]), trials=50, seeds=3, against="inloop GP", also=report.changes
+        "dev", ",".join(["inloop GP", *ABLATIONS]), trials=50, seeds=3, against="inloop GP", also=report.changes
     ),
     "peers": Experiment(rivals="random,inloop,Optuna TPE group,scikit-optimize,SMAC", seeds=2),
 }
@@ -87,7 +88,7 @@ def parse() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--name", help=f"of the files in results/; {', '.join(EXPERIMENTS)} set what follows")
     p.add_argument("--problems", help=f"{', '.join(SETS)}, or names separated by commas")
-    p.add_argument("--rivals", help=f"names separated by commas, of: {', '.join(runner.RIVALS)}")
+    p.add_argument("--rivals", help=f"names separated by commas, of: {', '.join(RIVALS)}")
     p.add_argument("--seeds", type=int)
     p.add_argument("--trials", type=int)
     p.add_argument("--noise", type=float, help="in what rivals are told, in distances from median to best")
@@ -125,8 +126,8 @@ def identity(row: Row) -> tuple[Any, ...]:
 def run(x: Experiment, path: Path, data: str | None, jobs: int) -> None:
     """Append what is missing: first the problems' references, then the runs."""
     names, rivals = chosen(x.problems, data), x.rivals.split(",")
-    if unknown := [r for r in rivals if r not in runner.RIVALS]:
-        raise SystemExit(f"No rival {unknown[0]!r}; there are {list(runner.RIVALS)}.")
+    if unknown := [r for r in rivals if r not in RIVALS]:
+        raise SystemExit(f"No rival {unknown[0]!r}; there are {list(RIVALS)}.")
     rivals = [r for r in rivals if installed(r)]
     done = {identity(r) for r in runner.read(path)}
     todo = [(n, data) for n in names if (n, None, None, 0.0, 1) not in done]
@@ -148,7 +149,7 @@ def run(x: Experiment, path: Path, data: str | None, jobs: int) -> None:
 def installed(rival: str) -> bool:
     """Return whether a rival can be made; say so where it cannot."""
     try:
-        runner.RIVALS[rival](Space({"x": Float(0.0, 1.0)}), 0)
+        RIVALS[rival](Space({"x": Float(0.0, 1.0)}), 0)
     except ImportError as error:
         print(f"{rival} is left out: {error}.")
         return False

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 from problems import Problem
-from rivals import ABLATIONS, RIVALS
-
-__all__ = ["ABLATIONS", "RIVALS", "append", "read", "reference", "run", "spread", "stamp"]
+from rivals import RIVALS
 
 PACKAGES = (
     "inloop", "numpy", "scipy", "optuna", "rustuna", "hyperopt", "scikit-optimize", "smac", "HEBO", "torch",

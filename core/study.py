@@ -395,6 +395,10 @@ class Study:
         return len(new)
 
     def __repr__(self) -> str:
+        with self._log.lock:  # a sampler that is asked what it does may look things up
+            return self._describe()
+
+    def _describe(self) -> str:
         best = self._history.best
         top = "" if best is None or best.value is None else f", best {best.value:.6g} at trial {best.number}"
         text = f"<Study {self.study_name!r}: {self.direction}, {self._counts()}{top}, {self.sampler!r}, {self.pruner!r}"
@@ -418,8 +422,12 @@ class Study:
             return True
         if not self.pruner.prune(self._log.history, record, stream, since):
             return False
-        self._log.write(("pruned", record.number, (stream, record.curves[stream].steps[-1])))
+        self._prune(record, stream)
         return True
+
+    def _prune(self, record: FrozenTrial, stream: int) -> None:
+        """Write that the pruner has said stop at the last report of ``stream``."""
+        self._log.write(("pruned", record.number, (stream, record.curves[stream].steps[-1])))
 
     def _stream(self, number: int) -> np.random.Generator:
         """Return the random stream of a trial's proposal; the generator is shared, so use it under the lock."""

@@ -253,7 +253,10 @@ class Trial:
                 asked[stream] = len(curve.steps)
                 if record.pruned or record.state is not RUNNING:
                     return True
-                return study.pruner.prune(history, record, stream, since) and study._should_prune(record, stream, since)
+                if not study.pruner.prune(history, record, stream, since):
+                    return False
+                study._prune(record, stream)
+                return True
             finally:
                 lock.release()
 

@@ -15,7 +15,7 @@ import pytest
 import xgboost
 from inloop.integrations.lightgbm import LightGBMPruningCallback
 from inloop.integrations.xgboost import XGBoostPruningCallback, direction
-from inloop.pruners import MedianPruner, ThresholdPruner
+from inloop.pruners import MedianPruner, Pruner, ThresholdPruner
 from reporting import Stop, ask, curve
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
@@ -573,6 +573,21 @@ def test_what_hooks_call_is_report_and_should_prune(pruner, storage, tmp_path):
         assert run("a", lambda trial: trial._reporter(0)) == run("b", two_calls)
     assert len(heard) >= 2
     assert all("was reported before" in str(w.message) for w in heard)
+
+
+@pytest.mark.parametrize("storage", [None, "file"])
+def test_the_pruner_is_asked_once_about_a_report(storage, tmp_path):
+    asked = []
+
+    class Asked(Pruner):
+        def prune(self, history, trial, stream, since=0):
+            asked.append(trial.last[1])
+            return trial.last[1] == 3
+
+    study = inloop.create_study(sampler="random", pruner=Asked(), storage=storage and str(tmp_path / "s.db"))
+    say = study.ask()._reporter(0)
+    assert [say(0.5, step) for step in range(5)] == [False, False, False, True, True]
+    assert asked == [0, 1, 2, 3]
 
 
 # cross_val_score

@@ -93,8 +93,7 @@ class Curves(Follower):
         """
         self._update()
         trials = [self.history.trials[i] for i in rows]
-        ends = self._ends
-        out = np.array([ends[t.number] if t.number in ends else self._loss(t) for t in trials])
+        out = np.array([self._loss(t) for t in trials])
         cut = [i for i, t in enumerate(trials) if t.last is not None and _cut(t) and np.isfinite(out[i])]
         if cut:
             stops = [trials[i].last for i in cut]

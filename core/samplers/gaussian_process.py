@@ -108,13 +108,10 @@ class Points:
 
     def squared_distances(self, units: Array) -> Array:
         """Return the scaled squared distances ``(m, n)`` from rows ``(m, d)``."""
-        scaled = units[:, self._inputs.numeric] * self.inverse
-        out: Array = scaled @ self._turned
-        out += (scaled * scaled).sum(1)[:, None]
-        out += self._norms
+        out = _gram(units[:, self._inputs.numeric] * self.inverse, self._turned, self._norms)
         for w, column in zip(self._weights, self._inputs.categorical, strict=True):
             out += w * (units[:, column, None] != self.units[:, column])
-        return np.maximum(out, 0.0, out=out)
+        return out
 
 
 def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]:
@@ -129,7 +126,7 @@ def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]
     inverse = np.exp(-theta[:-2])
     scale, noise = math.exp(theta[-2]), math.exp(theta[-1])
     scaled = data.numeric * inverse[:p]
-    squared = _gram(scaled)
+    squared = _gram(scaled, -2.0 * scaled.T, (scaled * scaled).sum(1))
     if len(data.differs):
         squared += (inverse[p:] ** 2 @ data.differs).reshape(n, n)
     k, slope = matern(squared)
@@ -296,11 +293,16 @@ class Posterior:
         return np.column_stack([units, np.zeros(len(units))])
 
 
-def _gram(a: Array) -> Array:
-    """Return the squared Euclidean distances ``(n, n)`` between rows."""
-    norms = (a * a).sum(1)
-    out: Array = a @ (-2.0 * a.T)
-    out += norms[:, None]
+def _gram(a: Array, turned: Array, norms: Array) -> Array:
+    """Return the squared Euclidean distances ``(m, n)`` between rows ``a (m, p)`` and ``b (n, p)``.
+
+    Args:
+        a: Rows.
+        turned: ``-2 b.T``.
+        norms: Squared lengths of ``b``.
+    """
+    out: Array = a @ turned
+    out += (a * a).sum(1)[:, None]
     out += norms
     return np.maximum(out, 0.0, out=out)
 

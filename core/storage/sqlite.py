@@ -106,8 +106,7 @@ class SqliteStorage(Storage):
     def append(self, study: str, events: Sequence[Event]) -> int:
         if not events:
             return -1
-        first = self._firsts.get(study) or self._first(study)
-        at = self._do(study, _Connection.append, first, events)
+        at = self._do(study, _Connection.append, self._first(study), events)
         if at is None:
             raise self._missing(study)
         self._flush_if(study, events)
