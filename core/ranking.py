@@ -69,7 +69,12 @@ class Losses:
 
     def has_place(self, loss: float, k: int) -> bool:
         """Return whether at most ``k`` are strictly better than ``loss``, a number or +inf."""
-        return loss <= self._new[k] if not self._old else self.below(loss) <= k
+        old, new = self._old, self._new
+        if not old:
+            return loss <= new[k]
+        if k >= len(new) and loss <= old[k - len(new)]:  # even if the whole list is better
+            return True
+        return (k >= len(old) or loss <= old[k]) and self.below(loss) <= k
 
 
 class Ranking:

@@ -7,14 +7,14 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from .distributions import Categorical, Distribution, Float, Int
 from .events import check_json
-from .record import LOST, RUNNING, Curve, FrozenTrial, TrialState
+from .record import LOST, RUNNING, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from .log import Fact
@@ -209,58 +209,6 @@ class Trial:
             since = self._asked.get(stream, 0)
             self._asked[stream] = len(record.curves[stream].steps)
             return study._should_prune(record, stream, since)
-
-    def _reporter(self, stream: int) -> Callable[[float, int], bool]:
-        """Return `report` and `should_prune` of a stream as one function of value and step, an ``int``.
-
-        For hooks, which call it in every round: for a study in memory it does the same in half the steps.
-        """
-
-        def both(value: float, step: int) -> bool:
-            self.report(value, step, stream)
-            return self.should_prune()
-
-        record, study, log = self._record, self.study, self.study._log
-        if log.storage.shared:
-            return both
-        number, curves, asked, history = record.number, record.curves, self._asked, log.history
-        lock, append, name, fold = log.lock, log.storage.append, log.name, history.reported
-        curve: Curve | None = None
-
-        def report(value: float, step: int) -> bool:
-            nonlocal curve
-            if (
-                curve is None
-                or step <= curve.top
-                or record.state is not RUNNING
-                or record.held
-                or not isinstance(value, float)
-            ):
-                stop = both(value, step)
-                curve = curves.get(stream)
-                return stop
-            # What `Log.write` and `Study._should_prune` do, in fewer calls. A `with` takes 1 us longer, as it looks for
-            # its methods when the framework has had the processor's caches.
-            lock.acquire()
-            try:
-                event = log.event("report", number, (stream, step, float(value)))
-                if append(name, (event,)) == history.events:
-                    history.events += 1
-                    fold(event)
-                else:
-                    log.read()
-                since = asked.get(stream, 0)
-                asked[stream] = len(curve.steps)
-                if record.pruned or record.state is not RUNNING:
-                    return True
-                if not study.pruner.prune(history, record, stream, since):
-                    return False
-                study._prune(record, stream)
-                return True
-            finally:
-                lock.release()
-
-        return report
 
     def steps(self, iterable: Iterable[_T]) -> Iterator[_T]:
         """Go through ``iterable`` until its end, or until the pruner says stop about what a step has reported.

@@ -9,6 +9,7 @@ from threading import get_ident
 from typing import Any, TypeVar, cast
 
 from inloop import Trial, TrialPruned, TrialState
+from inloop.reporter import Reporter, reporter
 
 _T = TypeVar("_T")
 _DIRECTIONS = {"min": "minimize", "max": "maximize"}
@@ -38,7 +39,7 @@ class Fit:
 
     stream: int
     thread: int
-    report: Callable[[float, int], bool] = _no_stream
+    report: Reporter = _no_stream
     reported: int = -1
     source: Any = None
     values: Any = None
@@ -81,7 +82,7 @@ class Hook:
         """Begin a fit whose first step is ``step``, or raise `TrialPruned`."""
         self._refuse_pruned()
         stream = self.trial.open_stream(step)
-        self._fit = Fit(stream, get_ident(), self.trial._reporter(stream))
+        self._fit = Fit(stream, get_ident(), reporter(self.trial, stream))
 
     def _refuse_pruned(self) -> None:
         known = self.trial.study.history.trials[self.trial.number]  # up to date, where other processes report too

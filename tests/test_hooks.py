@@ -16,6 +16,7 @@ import xgboost
 from inloop.integrations.lightgbm import LightGBMPruningCallback
 from inloop.integrations.xgboost import XGBoostPruningCallback, direction
 from inloop.pruners import MedianPruner, Pruner, ThresholdPruner
+from inloop.reporter import reporter
 from reporting import Stop, ask, curve
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
@@ -570,7 +571,7 @@ def test_what_hooks_call_is_report_and_should_prune(pruner, storage, tmp_path):
 
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        assert run("a", lambda trial: trial._reporter(0)) == run("b", two_calls)
+        assert run("a", lambda trial: reporter(trial, 0)) == run("b", two_calls)
     assert len(heard) >= 2
     assert all("was reported before" in str(w.message) for w in heard)
 
@@ -585,7 +586,7 @@ def test_the_pruner_is_asked_once_about_a_report(storage, tmp_path):
             return trial.last[1] == 3
 
     study = inloop.create_study(sampler="random", pruner=Asked(), storage=storage and str(tmp_path / "s.db"))
-    say = study.ask()._reporter(0)
+    say = reporter(study.ask(), 0)
     assert [say(0.5, step) for step in range(5)] == [False, False, False, True, True]
     assert asked == [0, 1, 2, 3]
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space, TrialLost, TrialState
 from inloop.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
+from inloop.reporter import reporter
 from inloop.samplers import RandomSampler
 
 SPACE = Space({"x": Float(-1, 1), "k": Int(1, 5), "c": Categorical(["a", "b"])})
@@ -404,7 +405,7 @@ def test_a_client_that_beats_is_not_lost_while_the_owner_only_writes(how):
         trial = study.ask()
         for step in range(20):
             if how == "hook":
-                trial._reporter(0)(1.0, step)
+                reporter(trial, 0)(1.0, step)
             else:
                 trial.report(1.0, step)
             time.sleep(0.005)

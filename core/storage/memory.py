@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .server import Server
 
 
-class _Log:
-    """The events of one study, and the largest ``seq`` of each worker."""
+class Kept:
+    """The events of one study, and the largest ``seq`` of each worker; both change under the lock alone."""
 
     __slots__ = ("events", "last", "lock")
 
@@ -27,10 +27,10 @@ class _Log:
         return any(e.seq == event.seq and e.worker == event.worker for e in self.events)
 
 
-class _Logs(dict[str, _Log]):
+class _Logs(dict[str, Kept]):
     """Logs by the name of their study."""
 
-    def __missing__(self, study: str) -> _Log:
+    def __missing__(self, study: str) -> Kept:
         raise StudyNotFound(study, list(self))
 
 
@@ -60,7 +60,7 @@ class MemoryStorage(Storage):
                 if self._logs[study].events[0].uid == events[0].uid:
                     return
                 raise StudyExists(study)
-            self._logs[study] = _Log(events)
+            self._logs[study] = Kept(events)
 
     def delete(self, study: str) -> None:
         with self._lock:
@@ -92,6 +92,10 @@ class MemoryStorage(Storage):
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
         events = self._logs[study].events
         return events[since:] if limit is None else events[since : since + limit]
+
+    def kept(self, study: str) -> Kept:
+        """Return what is kept of a study, for a caller in this process that appends to it as `append` does."""
+        return self._logs[study]
 
     def elsewhere(self) -> Storage:
         """Start to listen, if need be, and return a client's storage."""

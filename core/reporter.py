@@ -1,0 +1,91 @@
+"""A trial's `report` and `should_prune` as one function, for hooks, which call it in every round of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from . import log as logs
+from .events import as_event
+from .record import RUNNING, Curve
+from .storage.memory import MemoryStorage
+
+if TYPE_CHECKING:
+    from .trial import Trial
+
+#: Takes a value and a step, an ``int``; returns whether the trial should end.
+Reporter = Callable[[float, int], bool]
+
+
+def reporter(trial: Trial, stream: int) -> Reporter:
+    """Return a function that reports to ``stream`` of a trial and asks the pruner."""
+
+    def both(value: float, step: int) -> bool:
+        trial.report(value, step, stream)
+        return trial.should_prune()
+
+    storage = trial.study._log.storage
+    return _in_memory(trial, stream, storage, both) if isinstance(storage, MemoryStorage) else both
+
+
+def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter) -> Reporter:
+    """Return a function that does the same in a third of the time.
+
+    Between two rounds a framework empties the processor's caches, so that a call of a Python function takes 1 us, and
+    nearly as much whatever is looked up in memory. What follows is what `Log.write`, `MemoryStorage.append`,
+    `History.reported` and `Study._should_prune` do for the next report of a curve of a running trial; all else takes
+    the long way.
+    """
+    record, study, log, asked = trial._record, trial.study, trial.study._log, trial._asked
+    number, curves, lock, history, sign = record.number, record.curves, log.lock, log.history, log.history.sign
+    kept = storage.kept(log.name)
+    events, last, writes = kept.events, kept.last, kept.lock
+    curve: Curve | None = None
+
+    def report(value: float, step: int) -> bool:
+        nonlocal curve
+        if (
+            curve is None
+            or step <= curve.top
+            or record.state is not RUNNING
+            or record.held
+            or log._born != logs._forks
+            or not isinstance(value, float)
+        ):
+            stop = both(value, step)
+            curve = curves.get(stream)
+            return stop
+        lock.acquire()  # a `with` takes 1 us longer
+        try:
+            log._seq = seq = log._seq + 1
+            what = stream, step, float(value)
+            event = as_event((log.worker, seq, "report", number, what))
+            writes.acquire()
+            try:
+                at = len(events)
+                last[log.worker] = seq
+                events.append(event)
+            finally:
+                writes.release()
+            if at != history.events:
+                log.read()
+            else:
+                history.events += 1
+                if history._tables:
+                    history.reported(event)
+                else:
+                    curve.add(step, what[2], sign * what[2])
+                    record.reports += 1
+                    record.last = what
+            since = asked.get(stream, 0)
+            asked[stream] = len(curve.steps)
+            if record.pruned or record.state is not RUNNING:
+                return True
+            if not study.pruner.prune(history, record, stream, since):
+                return False
+            study._prune(record, stream)
+            return True
+        finally:
+            lock.release()
+
+    return report
