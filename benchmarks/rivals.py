@@ -10,6 +10,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import inloop
 from inloop import Categorical, Float, Int, Space
 from inloop.samplers import GPSampler, Sampler
 from inloop.samplers.acquisition import Search
+from inloop.samplers.gaussian_process import matern_52
 from inloop.samplers.gp import PLAIN, RANKED
 from peers import HEBO, SMAC
 
@@ -185,6 +187,8 @@ ABLATIONS: dict[str, GPSampler] = {
     "GP ranked only": GPSampler(models=(RANKED,)),
     "GP plain only": GPSampler(models=(PLAIN,)),
     "GP one sd": GPSampler(widen=1.0),
+    "GP wide at once": GPSampler(narrow=0),
+    "GP Matern-5/2": GPSampler(models=(replace(RANKED, kernel=matern_52), replace(PLAIN, kernel=matern_52))),
     "GP 10 starts": GPSampler(startup=10),
     "GP no climb": GPSampler(search=Search(climb=0)),
     "GP no local search": GPSampler(search=Search(local=1, rounds=0)),

@@ -1,6 +1,6 @@
-"""Gaussian process regression: Matern-5/2 with a length per column, fitted by maximum a posteriori.
+"""Gaussian process regression: a Matern kernel with a length per column, fitted by maximum a posteriori.
 
-Rasmussen and Williams, "Gaussian processes for machine learning", MIT Press, 2006: equation 4.17 (Matern-5/2),
+Rasmussen and Williams, "Gaussian processes for machine learning", MIT Press, 2006: equation 4.17 (Matern),
 2.25 and 2.26 (prediction), 5.9 (gradient of the marginal likelihood). Categorical columns enter the squared
 distance by Hamming distance over a length of their own.
 
@@ -11,6 +11,7 @@ categorical columns, log scale (signal variance), log noise (variance).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -47,33 +48,17 @@ def _vectors(prior: Prior, lengths: int, study: bool) -> tuple[Array, Array]:
     return mean, sd
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Which columns of encoded rows the kernel reads.
-
-    Attributes:
-        numeric: ``(p,)`` columns on which distance is difference.
-        categorical: ``(q,)`` columns on which distance is being different.
-        study: Whether one more column, the last, says of which study a row is: 0 is the one that is searched. So
-            the kernel is that of two tasks, Swersky, Snoek and Adams, "Multi-task Bayesian optimization",
-            NeurIPS 2013, with one correlation for all pairs of studies.
-    """
-
-    numeric: NDArray[np.int64]
-    categorical: NDArray[np.int64]
-    study: bool = False
-
-    @classmethod
-    def of(cls, columns: Columns) -> Inputs:
-        """Return the columns of a space that can be modelled; those of a single level say nothing."""
-        told = columns.modelled & (columns.levels != 1)
-        return cls(np.flatnonzero(told & ~columns.categorical), np.flatnonzero(told & columns.categorical))
-
-    def __len__(self) -> int:
-        return len(self.numeric) + len(self.categorical)
+def matern_32(squared: Array) -> tuple[Array, Array]:
+    """Return the Matern-3/2 correlation at scaled squared distances, and minus twice its derivative there."""
+    p = np.sqrt(3.0 * squared)
+    slope = np.exp(-p)
+    p += 1.0
+    p *= slope
+    slope *= 3.0
+    return p, slope
 
 
-def matern(squared: Array) -> tuple[Array, Array]:
+def matern_52(squared: Array) -> tuple[Array, Array]:
     """Return the Matern-5/2 correlation at scaled squared distances, and minus twice its derivative there."""
     p = np.sqrt(5.0 * squared)
     e = np.exp(-p)
@@ -85,6 +70,37 @@ def matern(squared: Array) -> tuple[Array, Array]:
     slope *= e
     slope *= 5.0 / 3.0
     return p, slope
+
+
+Kernel = Callable[[Array], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Which columns of encoded rows the kernel reads.
+
+    Attributes:
+        numeric: ``(p,)`` columns on which distance is difference.
+        categorical: ``(q,)`` columns on which distance is being different.
+        study: Whether one more column, the last, says of which study a row is: 0 is the one that is searched. So
+            the kernel is that of two tasks, Swersky, Snoek and Adams, "Multi-task Bayesian optimization",
+            NeurIPS 2013, with one correlation for all pairs of studies.
+        kernel: Correlation by scaled squared distance.
+    """
+
+    numeric: NDArray[np.int64]
+    categorical: NDArray[np.int64]
+    study: bool = False
+    kernel: Kernel = matern_32
+
+    @classmethod
+    def of(cls, columns: Columns) -> Inputs:
+        """Return the columns of a space that can be modelled; those of a single level say nothing."""
+        told = columns.modelled & (columns.levels != 1)
+        return cls(np.flatnonzero(told & ~columns.categorical), np.flatnonzero(told & columns.categorical))
+
+    def __len__(self) -> int:
+        return len(self.numeric) + len(self.categorical)
 
 
 class Points:
@@ -129,7 +145,7 @@ def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]
     squared = _gram(scaled, -2.0 * scaled.T, (scaled * scaled).sum(1))
     if len(data.differs):
         squared += (inverse[p:] ** 2 @ data.differs).reshape(n, n)
-    k, slope = matern(squared)
+    k, slope = data.kernel(squared)
     covariance = scale * k
     covariance.ravel()[:: n + 1] += noise + _JITTER
     factor, bad = lapack.dpotrf(covariance.T, lower=1, overwrite_a=1)
@@ -161,12 +177,14 @@ class Data:
         differs: ``(q, n * n)`` one where two rows differ in a categorical column.
         targets: ``(n,)`` standardised losses.
         study: Whether the last of ``differs`` tells studies apart.
+        kernel: Correlation by scaled squared distance.
     """
 
     numeric: Array
     differs: Array
     targets: Array
     study: bool = False
+    kernel: Kernel = matern_32
 
     @classmethod
     def of(cls, units: Array, targets: Array, inputs: Inputs) -> Data:
@@ -174,7 +192,7 @@ class Data:
         n = len(units)
         codes = units[:, inputs.categorical].T
         differs = (codes[:, :, None] != codes[:, None, :]).reshape(len(codes), n * n).astype(float)
-        return cls(np.ascontiguousarray(units[:, inputs.numeric]), differs, targets, inputs.study)
+        return cls(np.ascontiguousarray(units[:, inputs.numeric]), differs, targets, inputs.study, inputs.kernel)
 
 
 def fit(data: Data, prior: Prior, start: Array | None, iterations: int) -> Array:
@@ -194,7 +212,7 @@ def fit(data: Data, prior: Prior, start: Array | None, iterations: int) -> Array
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": iterations, "ftol": 1e-3 / len(data.targets)},
+        options={"maxiter": iterations, "ftol": 1e-2 / len(data.targets)},
     )
     theta: Array = found.x
     return theta if math.isfinite(found.fun) else start
@@ -219,7 +237,7 @@ class Posterior:
         from scipy.linalg import lapack
 
         points = Points(self.units, self.inputs, self.theta)
-        k, _ = matern(points.squared_distances(self.units))
+        k, _ = self.inputs.kernel(points.squared_distances(self.units))
         covariance = self.scale * k
         jitter = self.noise + _JITTER
         while True:
@@ -251,7 +269,7 @@ class Posterior:
         step = max(1, _BLOCK // len(self.units))
         for i in range(0, len(units), step):
             part = slice(i, i + step)
-            k, _ = matern(self._points.squared_distances(units[part]))
+            k, _ = self.inputs.kernel(self._points.squared_distances(units[part]))
             mean[part] = k @ self._weights
             white = blas.dtrmm(1.0, self._factor, k.T, lower=1, overwrite_b=1)
             known[part] = np.einsum("ij,ij->j", white, white)
@@ -261,7 +279,7 @@ class Posterior:
         """Return mean, standard deviation ``(m,)`` and their derivatives ``(m, p)`` by the numeric columns."""
         units = self._whole(units)
         m, points = len(units), self._points
-        k, slope = matern(points.squared_distances(units))
+        k, slope = self.inputs.kernel(points.squared_distances(units))
         white = k @ self._factor.T
         pulls = np.concatenate([slope * self._weights, slope * (white @ self._factor)])  # of the mean, of the variance
         slopes = pulls @ points.scaled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,7 @@ from .acquisition import Acquisition, LogImprovement, Search, maximise
 from .curves import curves
 from .earlier import Source, earlier
 from .follower import Follower
-from .gaussian_process import Data, Inputs, Posterior, Prior, fit
+from .gaussian_process import Data, Inputs, Kernel, Posterior, Prior, fit, matern_32
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
 from .threads import one_thread
@@ -43,10 +43,12 @@ class Model:
     Args:
         warp: Losses, ascending, and how many observations each stands for, to targets.
         prior: Of its hyperparameters.
+        kernel: Correlation by scaled squared distance.
     """
 
     warp: Callable[[Array, Array], Array]
     prior: Prior
+    kernel: Kernel = matern_32
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ PLAIN = Model(warp.standard, Prior(length=(0.3, 0.8), noise=(-5.0, 2.0)))
 class GPSampler(Sampler):
     """Proposes where a Gaussian process of the losses expects the largest improvement.
 
-    A Matern-5/2 kernel with one length per parameter (Hamming distance for choices) is fitted by maximum a
+    A Matern-3/2 kernel with one length per parameter (Hamming distance for choices) is fitted by maximum a
     posteriori, and the logarithm of the expected improvement is maximised by random, local and gradient search
     on the grid that will be run; no point is proposed twice while others are left. Two models take turns, by the
     trial's number: one sees half-ranked losses and expects short lengths, the other plain losses and
@@ -103,7 +105,8 @@ class GPSampler(Sampler):
     Args:
         startup: Trials told before the models are used; until then a scrambled Sobol sequence.
         models: Take turns.
-        widen: Factor on the model's standard deviation.
+        widen: Factor on the model's standard deviation, reached after ``narrow`` told trials.
+        narrow: The factor grows from 1 over so many told trials.
         rows: Observations kept at most, the best half of them by loss and the rest spread over the others.
         fit_rows: Observations used at most to fit hyperparameters.
         noisy: Noise variance of the standardised losses above which the best mean is improved on.
@@ -120,6 +123,7 @@ class GPSampler(Sampler):
     startup: int = 5
     models: tuple[Model, ...] = field(default=(RANKED, PLAIN), repr=False)
     widen: float = field(default=1.5, repr=False)
+    narrow: int = field(default=50, repr=False)
     rows: int = field(default=400, repr=False)
     fit_rows: int = field(default=150, repr=False)
     noisy: float = field(default=0.1, repr=False)
@@ -128,6 +132,8 @@ class GPSampler(Sampler):
     def __post_init__(self) -> None:
         if self.startup < 2:
             raise ValueError(f"GPSampler: startup must be at least 2, got {self.startup!r}.")
+        if self.narrow < 0:
+            raise ValueError(f"GPSampler: narrow must be at least 0, got {self.narrow!r}.")
         if not self.models:
             raise ValueError("GPSampler: models is empty; give at least one.")
         if not 4 <= self.fit_rows <= self.rows:
@@ -151,7 +157,7 @@ class GPSampler(Sampler):
         belief = self._belief(memory, model, seen)
         posterior = belief.posterior
         believed = posterior.with_believed(pending, float(posterior.targets.min())) if len(pending) else posterior
-        improvement = LogImprovement(believed, belief.best, self.widen)
+        improvement = LogImprovement(believed, belief.best, self._factor(len(memory.history.told)))
         return space.decode(_unseen(space, self._candidates(memory, belief, improvement, rng), tried, rng))
 
     def belief(self, space: Space, history: History) -> Belief | None:
@@ -188,6 +194,10 @@ class GPSampler(Sampler):
             best: Array = self._candidates(_memory(self, space, history), belief, value, rng)[0]
         return best
 
+    def _factor(self, told: int) -> float:
+        """Return the factor on the model's standard deviation after so many told trials."""
+        return 1.0 + (self.widen - 1.0) * min(1.0, told / self.narrow if self.narrow else 1.0)
+
     def _belief(self, memory: _Memory, model: Model, seen: Rows) -> Belief:
         told = len(memory.history.told)
         rows, counts = _thinned(memory.history, self.rows, self.rows // 2)
@@ -195,7 +205,7 @@ class GPSampler(Sampler):
         seen_so_far = _observed(memory, rows, counts, told, memory.sources(_checkpoint(told)))
         targets = seen_so_far.targets(model)
         theta = self._theta(memory, model, _checkpoint(told))
-        posterior = Posterior(seen_so_far.units, targets, seen_so_far.inputs, theta)
+        posterior = Posterior(seen_so_far.units, targets, replace(seen_so_far.inputs, kernel=model.kernel), theta)
         level = posterior.predict(posterior.units)[0] if posterior.noise > self.noisy else targets
         return Belief(posterior, np.where(seen_so_far.known, level, math.inf), seen_so_far)
 
@@ -233,7 +243,7 @@ class GPSampler(Sampler):
         rows = rows[np.argsort(curves(memory.history).losses(rows, count), kind="stable")]
         ranks, counts = _thin(count, self.fit_rows, self.fit_rows // 3)
         seen = _observed(memory, rows[ranks], counts, count, memory.sources(count))
-        return Data.of(seen.units, seen.targets(model), seen.inputs)
+        return Data.of(seen.units, seen.targets(model), replace(seen.inputs, kernel=model.kernel))
 
 
 class _Memory(Follower):
