@@ -33,8 +33,8 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
 
     Between two rounds a framework empties the processor's caches, so that a call of a Python function takes 1 us, and
     nearly as much whatever is looked up in memory. What follows is what `Log.write`, `MemoryStorage.append`,
-    `History.reported` and `Study._should_prune` do for the next report of a curve of a running trial; all else takes
-    the long way.
+    `History.reported`, `Curve.add` and `Study._should_prune` do for the next report of a curve of a running trial; all
+    else takes the long way.
     """
     record, study, log, asked = trial._record, trial.study, trial.study._log, trial._asked
     number, curves, lock, history, sign = record.number, record.curves, log.lock, log.history, log.history.sign
@@ -47,6 +47,7 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
         if (
             curve is None
             or step <= curve.top
+            or curve._places is not None
             or record.state is not RUNNING
             or record.held
             or log._born != logs._forks
@@ -74,7 +75,11 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
                 if history._tables:
                     history.reported(event)
                 else:
-                    curve.add(step, what[2], sign * what[2])
+                    loss, best = sign * value, curve.bests[-1]
+                    curve.bests.append(loss if loss < best else best)
+                    curve.values.append(what[2])
+                    curve.steps.append(step)
+                    curve.top = step
                     record.reports += 1
                     record.last = what
             since = asked.get(stream, 0)

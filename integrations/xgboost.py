@@ -77,9 +77,20 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         return False
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        stop = self._led(self._look) if self._distributed else self._look()
-        if stop is None:
-            return False
+        fit = self._fit
+        if fit is None or fit.values is None or self._distributed or self.report_every > 1:
+            stop = self._led(self._look)
+            if stop is None:
+                return False
+        else:  # what `_look` does, one call less in every round
+            if fit.thread != get_ident():
+                self._current()
+            stop = fit.values[-1]
+            if type(stop) is tuple:
+                stop = stop[0]
+            fit.reported = step = self._first + epoch
+            if not fit.report(stop, step):
+                return False
         if model.attr("best_iteration") is None:  # xgboost.cv and EarlyStopping(save_best=True) ask for it
             model.set_attr(best_iteration=str(self._first + epoch), best_score=str(stop))
         return True

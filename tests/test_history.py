@@ -156,11 +156,11 @@ def test_a_curve_finds_its_steps(order):
 def test_losses_are_a_sorted_list():
     rng = random.Random(0)
     losses, plain = Losses(), []
-    for n in range(4000):
+    for n in range(9000):
         loss = rng.choice([rng.random(), round(rng.random(), 1), math.inf, -math.inf, math.nan])
         losses.add(loss)
         plain.append(math.inf if loss != loss else loss)
-        if n % 41 == 0:
+        if n % 97 == 0:
             plain.sort()
             assert len(losses) == len(plain)
             assert [losses.kth(k) for k in range(0, n + 1, 7)] == plain[::7]
