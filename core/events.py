@@ -118,14 +118,33 @@ def from_joined(text: str, count: int) -> list[Event]:
     Raises:
         ValueError: If they are not so many events.
     """
+    tagged = '{"float":' in text
+    decode = None if tagged else _decoder()
+    if decode is not None:
+        try:
+            events = decode(f"[{text}]")
+        except Exception:  # json reads some texts more, such as half of a surrogate pair
+            events = []
+        if len(events) == count:
+            return events
     try:
-        rows = json.loads(f"[{text}]", object_hook=_untag if '{"float":' in text else None)
+        rows = json.loads(f"[{text}]", object_hook=_untag if tagged else None)
         columns = list(zip(*rows, strict=True))  # checked by column, three times faster than row by row
         if len(rows) == count and [set(map(type, c)) for c in columns[:4]] == _TYPES and len(columns) == 5:
             return list(map(as_event, rows))
     except (TypeError, RecursionError):
         pass
     raise ValueError(f"this is not {count} events [worker, seq, kind, trial, data]: {text!r:.200}")
+
+
+@functools.cache
+def _decoder() -> Callable[[str], list[Event]] | None:
+    """Return msgspec's reader of events, checks included, if it is installed: a third of json's time."""
+    try:
+        import msgspec
+    except ImportError:
+        return None
+    return msgspec.json.Decoder(list[Event]).decode
 
 
 def check_json(value: Any, path: str = "value") -> None:

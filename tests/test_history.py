@@ -7,7 +7,8 @@ import inloop
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState
-from inloop.events import Event, check_json, from_json, to_json
+from inloop import events as event_module
+from inloop.events import Event, check_json, from_joined, from_json, to_json
 from inloop.history import History, Rungs
 from inloop.pruners import SuccessiveHalvingPruner
 from inloop.ranking import Losses, Ranking
@@ -59,6 +60,54 @@ def test_json_replay_gives_the_same_history(log):
     assert state_of(live) == state_of(replayed)
     ranks = np.arange(len(live.ranking))
     assert live.ranking.rows(ranks).tolist() == replayed.ranking.rows(ranks).tolist()
+
+
+LINES = {
+    "a report": '["w",1,"report",0,[0,3,0.1]]',
+    "tagged": '["w",1,"report",0,[0,3,{"float":"nan"}]]',
+    "whole numbers": '["w",1,"r",0,[-0,-0.0,1E5,1e-400,123456789012345678901234567890,18446744073709551616]]',
+    "overflow": '["w",1,"r",0,[1e400,-1e999]]',
+    "nesting": '["w",1,"r",0,{"a":[null,true,{"b":{}}],"":[[]],"a":2}]',
+    "letters": '["\\u00fc\\ud83d\\ude00ü😀",1,"r",0,"\\"\\\\\\/\\n"]',
+    "half a pair": '["w",1,"r",0,"\\ud800"]',
+    "two": '["w",1,"r",0,1],["w",2,"r",-1,null]',
+    "deep": '["w",1,"r",0,' + "[" * 400 + "]" * 400 + "]",
+    "too deep": '["w",1,"r",0,' + "[" * 100_000 + "]" * 100_000 + "]",
+    "long": '["w",1,"r",0,1,2]',
+    "short": '["w",1,"r",0]',
+    "float for an int": '["w",1.0,"r",0,1]',
+    "bool for an int": '["w",true,"r",0,1]',
+    "number for a text": '[7,1,"r",0,1]',
+    "torn": '["w",1,"r",0,[1,2',
+    "no event": "{}",
+    "more": '["w",1,"r",0,1] x',
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+def test_both_readers_of_json_say_the_same(line, monkeypatch):
+    """With msgspec and without."""
+    said = []
+    for decoder in (event_module._decoder, lambda: None):
+        monkeypatch.setattr(event_module, "_decoder", decoder)
+        try:
+            said.append(repr(from_joined(line, line.count('"r') or 1)))
+        except ValueError as error:
+            said.append(type(error).__name__)
+    assert event_module._decoder() is None
+    assert said[0] == said[1]
+
+
+def test_both_readers_of_json_read_the_same_floats(monkeypatch):
+    pytest.importorskip("msgspec")
+    bits = np.random.default_rng(0).integers(0, 2**64, 20_000, np.uint64).view(np.float64)
+    values = [float(v) for v in bits if math.isfinite(v)] + [5e-324, 2.2250738585072011e-308, 1.7976931348623157e308]
+    text = ",".join(to_json(Event("w", i, "report", 0, [0, i, v])) for i, v in enumerate(values))
+    read = [e.data[2].hex() for e in from_joined(text, len(values))]
+    assert read == [v.hex() for v in values]
+    monkeypatch.setattr(event_module, "_decoder", lambda: None)
+    assert read == [e.data[2].hex() for e in from_joined(text, len(values))]
 
 
 def test_the_fold_does_not_depend_on_how_the_log_is_cut(log):
