@@ -45,7 +45,14 @@ class Training:
         X, y, folds = _split(self.data, self.rows)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # few iterations and bad parameters are part of the task
-            scores = cross_val_score(self.model(params), X, y, scoring=self.scoring, cv=folds, error_score=self.worst)
+            try:
+                scores = cross_val_score(
+                    self.model(params), X, y, scoring=self.scoring, cv=folds, error_score=self.worst
+                )
+            except ValueError as error:  # no error_score where the fits of all folds fail
+                if "fits failed" not in str(error):
+                    raise
+                return -self.worst
         return -float(np.maximum(np.nan_to_num(scores, nan=self.worst), self.worst).mean())
 
 

@@ -238,8 +238,9 @@ def test_a_linear_range_over_decades_of_a_rate(name, dist, hinted):
 
 def test_a_range_used_as_a_rate_is_one():
     said = hints({"strength": Float(1e-3, 10)}, lambda t: math.log10(t.params["strength"] / 0.05) ** 2)
-    assert len(said) == 1
-    assert "'strength'" in said[0]
+    rates = [s for s in said if "log=True" in s]  # that the best values are at the lower edge may be said too
+    assert len(rates) == 1
+    assert "'strength'" in rates[0]
 
 
 def test_asked_for_by_ask_and_tell_nothing_is_said():
