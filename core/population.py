@@ -254,7 +254,7 @@ class PopulationStudy:
         """
         with self._lock:
             what = f"tell: trial {segment.number}"
-            if segment.number not in self._out or segment.start != _at(self.trials[segment.number]):
+            if segment.number not in self._out or segment.start != _at(self.study.history.trials[segment.number]):
                 raise ValueError(f"{what}: its segment from step {segment.start} was told before or not asked for.")
             if state is not None and getattr(state, "name", str(state)).upper() != "FAILED":
                 raise ValueError(f"{what}: state must be 'failed' or None, got {state!r}.")
@@ -272,7 +272,7 @@ class PopulationStudy:
             self.study._log.write(*facts)
             self._out.discard(segment.number)
             self._sweep()
-            return self.trials[segment.number]
+            return self.study.history.trials[segment.number]
 
     def optimize(
         self,
@@ -391,7 +391,7 @@ class PopulationStudy:
         given = {n: getattr(self, n) for n in names}
         attrs, log = self.study.user_attrs, self.study._log
         stored = attrs.get("population")
-        if stored is None and self.trials:
+        if stored is None and self.study.history.trials:
             raise ValueError(f"Study {self.study.study_name!r} has trials and is no population's; give another name.")
         if stored is None:
             self.study.set_user_attr("population", given)
@@ -430,7 +430,7 @@ class PopulationStudy:
             if slot not in self._members:
                 number = self.study.ask().number
                 self.study._log.write(*_place(number, slot, None, 0))
-                self._members[slot] = self.trials[number]
+                self._members[slot] = self.study.history.trials[number]
 
     def _waiting(self) -> list[FrozenTrial]:
         members = (self._members[k] for k in sorted(self._members))
