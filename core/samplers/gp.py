@@ -123,7 +123,7 @@ class GPSampler(Sampler):
     startup: int = 5
     models: tuple[Model, ...] = field(default=(RANKED, PLAIN), repr=False)
     widen: float = field(default=1.5, repr=False)
-    narrow: int = field(default=50, repr=False)
+    narrow: int = field(default=25, repr=False)
     rows: int = field(default=400, repr=False)
     fit_rows: int = field(default=150, repr=False)
     noisy: float = field(default=0.1, repr=False)
