@@ -106,7 +106,8 @@ class GPSampler(Sampler):
         startup: Trials told before the models are used; until then a scrambled Sobol sequence.
         models: Take turns.
         widen: Factor on the model's standard deviation, reached after ``narrow`` told trials.
-        narrow: The factor grows from 1 over so many told trials.
+        narrow: The factor grows from 1 over so many told trials, if none is pruned: what pruned ones would have come
+            to is uncertain.
         rows: Observations kept at most, the best half of them by loss and the rest spread over the others.
         fit_rows: Observations used at most to fit hyperparameters.
         noisy: Noise variance of the standardised losses above which the best mean is improved on.
@@ -157,7 +158,7 @@ class GPSampler(Sampler):
         belief = self._belief(memory, model, seen)
         posterior = belief.posterior
         believed = posterior.with_believed(pending, float(posterior.targets.min())) if len(pending) else posterior
-        improvement = LogImprovement(believed, belief.best, self._factor(len(memory.history.told)))
+        improvement = LogImprovement(believed, belief.best, self._factor(memory.history))
         return space.decode(_unseen(space, self._candidates(memory, belief, improvement, rng), tried, rng))
 
     def belief(self, space: Space, history: History) -> Belief | None:
@@ -194,9 +195,11 @@ class GPSampler(Sampler):
             best: Array = self._candidates(_memory(self, space, history), belief, value, rng)[0]
         return best
 
-    def _factor(self, told: int) -> float:
-        """Return the factor on the model's standard deviation after so many told trials."""
-        return 1.0 + (self.widen - 1.0) * min(1.0, told / self.narrow if self.narrow else 1.0)
+    def _factor(self, history: History) -> float:
+        """Return the factor on the model's standard deviation."""
+        if len(history.told) >= self.narrow or history.states[TrialState.PRUNED]:
+            return self.widen
+        return 1.0 + (self.widen - 1.0) * len(history.told) / self.narrow
 
     def _belief(self, memory: _Memory, model: Model, seen: Rows) -> Belief:
         told = len(memory.history.told)
