@@ -22,6 +22,7 @@ class Losses:
 
     Attributes:
         size: How many there are; for what runs at every report, where ``len`` would be one call more.
+        few: The list, while it has all of them; for the same reason.
 
     Example:
         >>> losses = Losses()
@@ -31,13 +32,14 @@ class Losses:
         (0.1, 2, 3)
     """
 
-    __slots__ = ("_new", "_old", "_room", "size")
+    __slots__ = ("_new", "_old", "_room", "few", "size")
 
     def __init__(self) -> None:
         self._old = array("d")
         self._new: list[float] = []
         self._room = _FEW
         self.size = 0
+        self.few: list[float] | None = self._new
 
     def __len__(self) -> int:
         return self.size
@@ -49,7 +51,7 @@ class Losses:
         if len(self._new) >= self._room:
             old = np.frombuffer(self._old)
             self._old = array("d", np.insert(old, old.searchsorted(self._new), self._new).tobytes())
-            self._new = []
+            self._new, self.few = [], None
             self._room = _FEW + _room(len(self._old))
 
     def kth(self, k: int) -> float:
@@ -70,12 +72,7 @@ class Losses:
 
     def has_place(self, loss: float, k: int) -> bool:
         """Return whether at most ``k`` are strictly better than ``loss``, a number or +inf."""
-        if self.size < _FEW:  # at hand, where the empty array would have to be fetched
-            return loss <= self._new[k]
-        old, new = self._old, self._new
-        if k >= len(new) and loss <= old[k - len(new)]:  # even if the whole list is better
-            return True
-        return (k >= len(old) or loss <= old[k]) and self.below(loss) <= k
+        return loss <= self.few[k] if self.few is not None else self.below(loss) <= k
 
 
 class Ranking:

@@ -44,6 +44,8 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
 
     def report(value: float, step: int) -> bool:
         nonlocal curve
+        if type(value) is not float and isinstance(value, float):
+            value = float(value)  # numpy's
         if (
             curve is None
             or step <= curve.top
@@ -51,7 +53,7 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
             or record.state is not RUNNING
             or record.held
             or log._born != logs._forks
-            or not isinstance(value, float)
+            or type(value) is not float
         ):
             stop = both(value, step)
             curve = curves.get(stream)
@@ -59,7 +61,7 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
         lock.acquire()  # a `with` takes 1 us longer
         try:
             log._seq = seq = log._seq + 1
-            what = stream, step, float(value)
+            what = stream, step, value
             event = as_event((log.worker, seq, "report", number, what))
             writes.acquire()
             try:
@@ -77,15 +79,15 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
                 else:
                     loss, best = sign * value, curve.bests[-1]
                     curve.bests.append(loss if loss < best else best)
-                    curve.values.append(what[2])
+                    curve.values.append(value)
                     curve.steps.append(step)
                     curve.top = step
                     record.reports += 1
                     record.last = what
-            since = asked.get(stream, 0)
-            asked[stream] = len(curve.steps)
             if record.pruned or record.state is not RUNNING:
                 return True
+            since = asked.get(stream, 0)
+            asked[stream] = len(curve.steps)
             if not study.pruner.prune(history, record, stream, since):
                 return False
             study._prune(record, stream)

@@ -59,8 +59,8 @@ class PercentilePruner(Pruner):
         if n < self.n_min_trials or (n < self.n_startup_trials and history.states[COMPLETE] < self.n_startup_trials):
             return False
         place = (n - 1) * self.percentile / 100
-        best = curve.bests[-1]
-        if others.has_place(best, int(place)):
+        best, few = curve.bests[-1], others.few
+        if best <= few[int(place)] if few is not None else others.has_place(best, int(place)):
             # NaN ties with NaN; a trial without a number has no claim to go on
             return best == inf and all(v != v for v in curve.values)
         low, high = others.kth(int(place)), others.kth(ceil(place))
