@@ -119,11 +119,12 @@ def from_joined(text: str, count: int) -> list[Event]:
         ValueError: If they are not so many events.
     """
     tagged = '{"float":' in text
-    decode = None if tagged else _decoder()
-    if decode is not None:
+    decoder = None if tagged else _decoder()
+    if decoder is not None:
+        decode, errors = decoder
         try:
             events = decode(f"[{text}]")
-        except Exception:  # json reads some texts more, such as half of a surrogate pair
+        except errors:  # json reads some texts more, such as half of a surrogate pair
             events = []
         if len(events) == count:
             return events
@@ -138,13 +139,13 @@ def from_joined(text: str, count: int) -> list[Event]:
 
 
 @functools.cache
-def _decoder() -> Callable[[str], list[Event]] | None:
-    """Return msgspec's reader of events, checks included, if it is installed: a third of json's time."""
+def _decoder() -> tuple[Callable[[str], list[Event]], tuple[type[Exception], ...]] | None:
+    """Return msgspec's reader of events and its errors, if it is installed: a third of json's time, checks included."""
     try:
         import msgspec
     except ImportError:
         return None
-    return msgspec.json.Decoder(list[Event]).decode
+    return msgspec.json.Decoder(list[Event]).decode, (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def check_json(value: Any, path: str = "value") -> None:

@@ -74,7 +74,7 @@ class Log:
             if self._born != _forks:
                 self._after_fork()
             if facts:
-                events = [self.event(*fact) for fact in facts]
+                events = [self._event(*fact) for fact in facts]
                 at = self.storage.append(self.name, events)
                 if self.lease:
                     self._spoke = time.monotonic()
@@ -83,10 +83,8 @@ class Log:
                     return
             self.read()
 
-    def event(self, kind: str, trial: int, data: Any) -> Event:
+    def _event(self, kind: str, trial: int, data: Any) -> Event:
         """Return this process's next event, for a caller that has the lock."""
-        if self._born != _forks:
-            self._after_fork()
         self._seq = seq = self._seq + 1
         return as_event((self.worker, seq, kind, trial, data))
 

@@ -104,9 +104,7 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
 
     def _look(self, last: bool = False) -> float | None:
         """Report the newest round; return its value if training should stop."""
-        fit = self._fit
-        if fit is None or fit.thread != get_ident():
-            fit = self._current()
+        fit = self._current()
         values = fit.values
         if values is None:
             values = fit.values = self._choose(fit.source)
