@@ -242,7 +242,7 @@ def report(rows: list[dict[str, Any]], setting: dict[str, Any]) -> str:
             cells.append((best[i] - known[-1]) / scale if known else 1.0)
         regret.setdefault(r["rival"], {})[i, r["seed"]] = cells
     heads = "".join(f"{f'{at:.0%} of budget':>22}" for at in AT)
-    lines = [f"{'':26}{heads}{'trials':>8}{'pruned':>8}{'CPU s':>8}   inloop better/worse at the end"]
+    lines = [f"{'':26}{heads}{'runs':>6}{'trials':>8}{'pruned':>8}{'CPU s':>8}   inloop better/worse at the end"]
     for name, cells in sorted(regret.items(), key=lambda kv: np.mean([c[-1] for c in kv[1].values()])):
         by_instance = [[c for (i, _), c in cells.items() if i == j] for j in dict.fromkeys(i for i, _ in cells)]
         means = np.array([np.mean(c, axis=0) for c in by_instance])
@@ -253,13 +253,28 @@ def report(rows: list[dict[str, Any]], setting: dict[str, Any]) -> str:
         ours = regret.get("inloop", {})
         both = [k for k in cells if k in ours]
         score = f"{sum(ours[k][-1] < cells[k][-1] for k in both)}/{sum(ours[k][-1] > cells[k][-1] for k in both)}"
-        lines.append(f"{name:26}{text}{spent}   {'-' if name == 'inloop' else score}")
-    lines.append(
-        f"Mean normalised regret over {len({r['instance'] for r in runs})} data sets x "
-        f"{len({r['seed'] for r in runs})} seeds +- standard error over data sets; {setting['runs']} x {EPOCHS} "
-        f"epochs, noise {setting['noise']:g}, workers {setting['workers']}."
-    )
+        lines.append(f"{name:26}{text}{len(mine):6}{spent}   {'-' if name == 'inloop' else score}")
+    lines += [
+        paired(regret),
+        f"Mean normalised regret over {len({r['instance'] for r in runs})} data sets +- standard error over data sets; "
+        f"{setting['runs']} x {EPOCHS} epochs, noise {setting['noise']:g}, workers {setting['workers']}.",
+    ]
     return "\n".join(lines)
+
+
+def paired(regret: dict[str, dict[tuple[str, int], list[float]]]) -> str:
+    """Return how much lower the regret of the default pair is than that of its sampler alone, run by run."""
+    ours, alone = regret.get("inloop", {}), regret.get("inloop, no pruning", {})
+    both = [k for k in ours if k in alone]
+    if not both:
+        return ""
+    gains: dict[str, list[Any]] = {}
+    for k in both:
+        gains.setdefault(k[0], []).append(np.subtract(alone[k], ours[k]))
+    means = np.array([np.mean(g, axis=0) for g in gains.values()])
+    errors = means.std(0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.full(len(AT), np.nan)
+    cells = "".join(f"{f'{m:+.3f} +- {e:.3f}':>22}" for m, e in zip(means.mean(0), errors, strict=True))
+    return f"{'gain by pruning, paired':26}{cells}{len(both):6}"
 
 
 def main() -> None:

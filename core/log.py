@@ -21,12 +21,12 @@ logger = logging.getLogger("inloop")
 
 _PAGE = 5000  # events read at once: a long log need not be in memory as events
 
-_forks = 0  # between the first process and this one; cheaper to look at than os.getpid
+#: How many forks lie between the first process and this one; cheaper to look at than os.getpid.
+forks = [0]
 
 
 def _count_fork() -> None:
-    global _forks
-    _forks += 1
+    forks[0] += 1
 
 
 if hasattr(os, "register_at_fork"):
@@ -61,7 +61,7 @@ class Log:
         self.sync()
 
     def _enter_process(self) -> None:
-        self._born = _forks
+        self._born = forks[0]
         #: Random name of this process in the log.
         self.worker = os.urandom(8).hex()
         self._seq = 0
@@ -71,7 +71,7 @@ class Log:
     def write(self, *facts: Fact) -> None:
         """Append facts, all or none, and fold in what is new in the log."""
         with self.lock:
-            if self._born != _forks:
+            if self._born != forks[0]:
                 self._after_fork()
             if facts:
                 events = [self._event(*fact) for fact in facts]
@@ -155,7 +155,7 @@ class Log:
         """Renew the lease if it needs it; return whether to go on."""
         with self.lock:
             mine = [n for n in self.history.running if self.history.trials[n].worker == self.worker]
-            if not mine or self._born != _forks:
+            if not mine or self._born != forks[0]:
                 self._beating = False
                 return False
             if time.monotonic() - self._spoke >= self.lease / 4:

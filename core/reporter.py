@@ -39,39 +39,37 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
     record, study, log, asked = trial._record, trial.study, trial.study._log, trial._asked
     number, curves, lock, history, sign = record.number, record.curves, log.lock, log.history, log.history.sign
     kept = storage.kept(log.name)
-    events, last, writes = kept.events, kept.last, kept.lock
+    events, last, forks, born = kept.events, kept.last, logs.forks, log._born
     curve: Curve | None = None
 
     def report(value: float, step: int) -> bool:
         nonlocal curve
         if type(value) is not float and isinstance(value, float):
             value = float(value)  # numpy's
-        if (
-            curve is None
-            or step <= curve.top
-            or curve._places is not None
-            or record.state is not RUNNING
-            or record.held
-            or log._born != logs._forks
-            or type(value) is not float
-        ):
-            stop = both(value, step)
-            curve = curves.get(stream)
-            return stop
         lock.acquire()  # a `with` takes 1 us longer
         try:
+            if (
+                curve is None
+                or step <= curve.top
+                or curve._places is not None
+                or record.state is not RUNNING
+                or record.pruned
+                or record.held
+                or forks[0] != born
+                or type(value) is not float
+            ):
+                stop = both(value, step)
+                curve = curves.get(stream)
+                return stop
             log._seq = seq = log._seq + 1
             what = stream, step, value
             event = as_event((log.worker, seq, "report", number, what))
-            writes.acquire()
-            try:
-                at = len(events)
-                last[log.worker] = seq
-                events.append(event)
-            finally:
-                writes.release()
-            if at != history.events:
+            last[log.worker] = seq
+            events.append(event)
+            if events[history.events] is not event:  # others have written
                 log.read()
+                if record.pruned or record.state is not RUNNING:
+                    return True
             else:
                 history.events += 1
                 if history._tables:
@@ -84,8 +82,6 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
                     curve.top = step
                     record.reports += 1
                     record.last = what
-            if record.pruned or record.state is not RUNNING:
-                return True
             since = asked.get(stream, 0)
             asked[stream] = len(curve.steps)
             if not study.pruner.prune(history, record, stream, since):

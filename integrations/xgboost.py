@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any, TypeVar
 
 from inloop import Trial
@@ -78,13 +77,11 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         fit = self._fit
-        if fit is None or fit.values is None or self._distributed or self.report_every > 1:
+        if fit is None or self._plain is not evals_log:
             stop = self._led(self._look)
             if stop is None:
                 return False
         else:  # what `_look` does, one call less in every round
-            if fit.thread != get_ident():
-                self._current()
             stop = fit.values[-1]
             if type(stop) is tuple:
                 stop = stop[0]
@@ -101,6 +98,7 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
 
     def _begin(self) -> None:
         self._start(self._first)
+        self._plain: Any = None  # the log of a fit whose next rounds are all reported, and by this process
 
     def _look(self, last: bool = False) -> float | None:
         """Report the newest round; return its value if training should stop."""
@@ -108,6 +106,8 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         values = fit.values
         if values is None:
             values = fit.values = self._choose(fit.source)
+            if self.report_every == 1 and not self._distributed:
+                self._plain = fit.source
         score = values[-1]
         if type(score) is tuple:  # cv: mean and standard deviation
             score = score[0]
@@ -122,7 +122,7 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         fit = self._current()
         if fit.source and (fit.values is None or self._first + len(fit.values) - 1 > fit.reported):
             self._look(last=True)
-        self._fit = None
+        self._fit = self._plain = None
 
     def _choose(self, log: dict[str, dict[str, list[Any]]]) -> list[Any]:
         """Return the growing list of the metric's values."""

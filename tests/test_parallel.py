@@ -413,3 +413,42 @@ def test_a_client_that_beats_is_not_lost_while_the_owner_only_writes(how):
     assert study.history.trials[client.number].state.name == "RUNNING"
     client.report(1.0, 0)
     assert not client.should_prune()
+
+
+def test_hooks_of_several_studies_on_one_log_in_memory():
+    """What each study has folded is the log, though its writers come between one another at every step."""
+    storage = inloop.storage.MemoryStorage()
+    first = inloop.create_study(seed=0, storage=storage, study_name="s", sampler="random", pruner="nop")
+    studies = [first, *(inloop.load_study("s", storage, sampler="random", pruner="nop") for _ in range(2))]
+    steps = 1500
+
+    def hook(trial):
+        say = reporter(trial, 0)
+        return [say(1.0 / (1 + step), step) for step in range(steps)]
+
+    def plain(study):
+        for _ in range(steps // 30):
+            trial = study.ask()
+            for step in range(10):
+                trial.report(0.5, step)
+            study.tell(trial, 1.0)
+        return []
+
+    trials = [study.ask() for study in studies for _ in range(2)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(9) as pool:
+            futures = [*(pool.submit(hook, t) for t in trials), *(pool.submit(plain, s) for s in studies)]
+            done = [f.result() for f in futures]
+    finally:
+        sys.setswitchinterval(before)
+    assert not any(any(said) for said in done)
+    events = storage.read("s", 0)
+    assert len({e.uid for e in events}) == len(events)
+    for study in studies:
+        shown = [(t.number, t.state, t.reports, t.curve) for t in study.trials]
+        assert shown == [(t.number, t.state, t.reports, t.curve) for t in first.trials]
+        assert study.history.events == len(events)
+    assert [t.reports for t in first.trials[: len(trials)]] == [steps] * len(trials)
+    assert len(first.trials) == len(trials) + len(studies) * (steps // 30)

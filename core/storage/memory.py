@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class Kept:
-    """The events of one study, and the largest ``seq`` of each worker; both change under the lock alone."""
+    """The events of one study, and the largest ``seq`` of each worker.
+
+    A worker may add its next event without the lock: a list grows by one operation that no thread can come into, and
+    whoever has added something looks where it is. The lock keeps repeats apart, which come in threads of a server.
+    """
 
     __slots__ = ("events", "last", "lock")
 
@@ -73,20 +77,24 @@ class MemoryStorage(Storage):
 
     def append(self, study: str, events: Sequence[Event]) -> int:
         log = self._logs[study]
-        held, last = log.events, log.last
+        held, last, new = log.events, log.last, []
         log.lock.acquire()
         try:
-            at = len(held) if events else -1
             for event in events:
                 worker, seq, _, _, _ = event
                 if seq > last.get(worker, -1):
                     last[worker] = seq
                 elif log.holds(event):  # a worker's events come in order, unless they are repeated
-                    at = -1
                     continue
-                held.append(event)
+                new.append(event)
+            held += new
         finally:
             log.lock.release()
+        if not new or len(new) < len(events):
+            return -1
+        at = len(held) - len(new)
+        while held[at] is not new[0]:  # others have written since
+            at -= 1
         return at
 
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
