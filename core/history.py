@@ -66,6 +66,10 @@ class Rungs:
     smoothing: float = 0.0
     group: Callable[[int], int] | None = None
 
+    def window(self, step: int) -> int:
+        """Return of how many reports the mean is compared at a step."""
+        return 1 + int(self.smoothing * step)
+
 
 class RungTable:
     """The rungs of one stream: who reached which, with what loss."""
@@ -83,8 +87,7 @@ class RungTable:
         before = self.reached.get(number)
         if rung < 0 or (before is not None and rung <= before[2]):
             return
-        last = 1 + int(self._rungs.smoothing * curve.steps[position])
-        values = curve.values[max(position + 1 - last, 0) : position + 1]
+        values = curve.values[max(position + 1 - self._rungs.window(curve.steps[position]), 0) : position + 1]
         loss = self._sign * (values[0] if len(values) == 1 else sum(values) / len(values))
         group = self._rungs.group(number) if self._rungs.group else 0
         self.reached[number] = (position, group, rung, loss)

@@ -294,6 +294,37 @@ def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share_and_after
     assert study.history.spent == {inloop.TrialState[k]: n for k, n in spent.items()}
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_auto_then_stops_none_for_the_noise_of_its_reports(direction):
+    sign = 1 if direction == "minimize" else -1
+    pruner = pruners.AutoPruner(max_resource=30)
+    study = inloop.create_study(direction, sampler=RandomSampler(), pruner=pruner, seed=0)
+    at_rung, scatters, spared = {3: [], 9: [], 27: []}, [], 0
+    rng = np.random.default_rng(5)
+    for n in range(120):
+        values = rng.random() + n / 300 + rng.normal(0.0, 0.05, 30)
+        taught, expected = len(scatters) >= 6, 30
+        doubt = 4 * sorted(scatters)[len(scatters) // 2] if taught else 0.0
+        for step, known in at_rung.items():
+            mean = np.mean(values[step - step // 8 : step + 1])
+            known.append(mean)
+            worse = np.searchsorted(np.sort(known), [mean, mean - doubt / np.sqrt(1 + step // 8)])
+            stopped = worse >= max(1, int(len(known) / 1.25))
+            spared += taught and stopped[0] and not stopped[1]
+            if taught and stopped[1]:
+                expected = step + 1
+                break
+        reports, record = run(study, dict(enumerate(sign * values)))
+        if taught:
+            assert reports == expected
+        if record.state is inloop.TrialState.COMPLETE:
+            scatters.append(np.sqrt(np.mean(np.diff(values[15:], 2) ** 2) / 6))
+        for step in list(at_rung):  # before it was taught, fewer rungs may have been reached
+            at_rung[step] = at_rung[step] if reports > step or taught else at_rung[step][:-1]
+    assert 4 <= spared < 100
+    assert 10 < study.history.states[inloop.TrialState.PRUNED] < 100
+
+
 def test_auto_counts_reports_and_not_steps():
     def until_six_are_complete(full):
         study = inloop.create_study(sampler=RandomSampler(), pruner=pruners.AutoPruner(full), seed=0)

@@ -8,24 +8,28 @@ from ..history import History, Rungs
 from ..record import FrozenTrial, TrialState
 from .halving import SuccessiveHalvingPruner, outranked
 from .pruner import Pruner
+from .scatter import scatter
 
 _STRICT = SuccessiveHalvingPruner(smoothing=0.125)
 _EASY = 1.5  # a rung keeps one in so many while too little comes to an end
 _TAUGHT = 6  # complete trials, after which
-_GENTLE = 1.25  # a rung keeps one in so many
+_GENTLE = 1.25  # a rung keeps one in so many,
+_DOUBT = 4.0  # and those that would be among them if their reports were so many standard deviations better
 
 
 @dataclass(frozen=True, repr=False)
 class AutoPruner(Pruner):
-    """Stops two of three trials at each rung; after six complete ones, one of five.
+    """Stops two of three trials at each rung; after six complete ones, one of five, and none for its noise.
 
     Rungs are those of `SuccessiveHalvingPruner` and compare the mean of the last eighth of the reports.
     A model that learns from pruned trials (`GPSampler`) needs some that were trained to the end to foretell the rest
     from. While the reports of pruned trials are more than one full run and a third of the reports of complete ones, a
     rung keeps two of three. Once the model is taught it proposes trials that are nearly as good as the best: to
-    stop many of them throws good ones out by their noise, and has the model keep away from there. Rungs and
-    decisions are otherwise those of asynchronous successive halving (Li et al., "A system for massively parallel
-    hyperparameter tuning", MLSys 2020, algorithm 2); the best trial at a rung is never stopped.
+    stop many of them throws good ones out by their noise, and has the model keep away from there. So a trial is then
+    stopped only if it would be were its reports four standard deviations better, by which complete trials scatter
+    around their curves (of the mean of n reports, over the root of n). Rungs and decisions are otherwise those of
+    asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020,
+    algorithm 2); the best trial at a rung is never stopped.
 
     Args:
         max_resource: Reports of a full run, one for each step from 0 on; None: learned from the complete trials.
@@ -51,7 +55,9 @@ class AutoPruner(Pruner):
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
         rungs = Rungs(self.rungs(history.longest), _STRICT.smoothing)
-        return outranked(history, rungs, trial, stream, since, self._keep(history))
+        keep = self._keep(history)
+        noise = _DOUBT * scatter(history) if keep == _GENTLE else 0.0
+        return outranked(history, rungs, trial, stream, since, keep, noise)
 
     def _keep(self, history: History) -> float:
         """Return of how many trials a rung keeps one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..history import History, Rungs
@@ -68,14 +69,28 @@ class SuccessiveHalvingPruner(Pruner):
         return outranked(history, rungs, trial, stream, since, self.reduction_factor)
 
 
-def outranked(history: History, rungs: Rungs, trial: FrozenTrial, stream: int, since: int, keep: float) -> bool:
-    """Say whether a trial that has newly reached a rung is not among the best ``1 / keep`` there."""
+def outranked(
+    history: History, rungs: Rungs, trial: FrozenTrial, stream: int, since: int, keep: float, noise: float = 0.0
+) -> bool:
+    """Say whether a trial that has newly reached a rung is not among the best ``1 / keep`` there.
+
+    Args:
+        history: What the trials reported.
+        rungs: Where they are compared.
+        trial: The trial.
+        stream: Of its reports.
+        since: How many of its reports were judged before.
+        keep: One in so many goes on.
+        noise: How much better a single report might have been; of the mean of n reports, this over the root of n.
+    """
     if not rungs.steps or trial.curves[stream].top < rungs.steps[0]:
         return False
     table = history.rungs(stream, rungs)
     reached = table.reached.get(trial.number)
     if reached is None or reached[0] < since:
         return False
-    _, group, rung, loss = reached
+    position, group, rung, loss = reached
     losses = table.losses(group, rung)
+    if noise:
+        loss -= noise / math.sqrt(rungs.window(trial.curves[stream].steps[position]))
     return losses.below(loss) >= max(1, int(len(losses) / keep))

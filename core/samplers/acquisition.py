@@ -110,16 +110,28 @@ class Optimism:
 
 def log_h(u: Array) -> Array:
     """Return ``log(phi(u) + u Phi(u))`` without cancellation for very negative ``u``."""
-    from scipy.special import erfcx, ndtr
-
-    out = np.empty_like(u)
     near = u > -1.0
-    v = u[near]
-    out[near] = np.log(np.exp(-0.5 * v * v - _LOG_ROOT_2PI) + v * ndtr(v))
-    v = u[~near]
-    mills = v * math.sqrt(math.pi / 2.0) * erfcx(-v / math.sqrt(2.0))
-    tail = np.where(v > -1000.0, np.log1p(np.maximum(mills, -1.0 + 1e-15)), -2.0 * np.log(-v))
-    out[~near] = -0.5 * v * v - _LOG_ROOT_2PI + tail
+    if near.all():
+        return _log_h_near(u)
+    out = _log_h_far(np.minimum(u, -1.0))
+    if near.any():
+        out[near] = _log_h_near(u[near])
+    return out
+
+
+def _log_h_near(u: Array) -> Array:
+    from scipy.special import ndtr
+
+    out: Array = np.log(np.exp(-0.5 * u * u - _LOG_ROOT_2PI) + u * ndtr(u))
+    return out
+
+
+def _log_h_far(u: Array) -> Array:
+    from scipy.special import erfcx
+
+    mills = u * math.sqrt(math.pi / 2.0) * erfcx(-u / math.sqrt(2.0))
+    tail = np.where(u > -1000.0, np.log1p(np.maximum(mills, -1.0 + 1e-15)), -2.0 * np.log(-u))
+    out: Array = -0.5 * u * u - _LOG_ROOT_2PI + tail
     return out
 
 

@@ -9,10 +9,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ..follower import Follower
 from ..history import History
 from ..record import Curve, FrozenTrial, TrialState
 from ..space import Array
-from .follower import Follower
 
 _WINDOW = 8  # a curve's value at step s is the mean over the last 1 + s // 8 steps
 _COMPLETE = 200  # complete trials, the latest, that foretell final values

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from ..follower import Follower
 from ..history import History
 from ..record import TrialState
 from ..space import Array, Space
@@ -18,7 +19,6 @@ from . import warp
 from .acquisition import Acquisition, LogImprovement, Search, maximise
 from .curves import curves
 from .earlier import Source, earlier
-from .follower import Follower
 from .gaussian_process import Data, Inputs, Kernel, Posterior, Prior, fit, matern_32
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
@@ -26,7 +26,7 @@ from .threads import one_thread
 
 Rows = NDArray[np.int64]
 
-_EVERY = 20  # so many told trials: refitted at every ask; beyond, at every twentieth part of them
+_EVERY = 20  # so many told trials: refitted at every ask; beyond, at every tenth part of the last doubling
 _SMALL = 2000  # a grid of so many points is searched in full
 _COUNTABLE = 100_000  # a grid of so many points is listed to find one that was not evaluated
 _PENDING = 64  # running trials that are believed; more add cost and nothing else
@@ -98,7 +98,7 @@ class GPSampler(Sampler):
     parameter that has no place in the unit interval (`Sampled`) is drawn uniformly.
 
     The proposal depends on the history alone, never on which process asks or has asked before: hyperparameters are
-    refitted when the number of told trials passes fixed counts (each up to 20, then every twentieth part),
+    refitted when the number of told trials passes fixed counts (each up to 20, then every tenth part of a doubling),
     starting from those at the count before the last doubling. A process that has not followed the study repeats
     at most one fit for each doubling.
 
@@ -422,7 +422,7 @@ def _checkpoint(told: int) -> int:
     if told <= _EVERY:
         return told
     octave = _EVERY << ((told // _EVERY).bit_length() - 1)
-    step = max(2, octave // _EVERY)
+    step = octave // 10
     return octave + (told - octave) // step * step
 
 

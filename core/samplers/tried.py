@@ -6,9 +6,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..follower import Follower
 from ..history import History
 from ..space import Array, Space
-from .follower import Follower
 from .moves import keys, resting, settle
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weakref import ref
 
-from ..history import History
+from .history import History
 
 
 class Follower:
