@@ -271,14 +271,14 @@ def test_a_rung_passed_over_is_decided_at_the_next_question():
 WORSENING = np.random.default_rng(3).random(150) + np.arange(150) / 300  # so that a strict rule keeps ever fewer
 
 
-def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share_and_after_six_complete_ones():
+def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share_and_after_four_complete_ones():
     study = inloop.create_study(sampler=RandomSampler(), pruner=pruners.AutoPruner(max_resource=30), seed=0)
     at_rung = {3: [], 9: [], 27: []}
     spent = {"PRUNED": 0, "COMPLETE": 0}
     kept = []
     for mine in WORSENING:
         keep = 1.5 if spent["PRUNED"] > 30 + spent["COMPLETE"] / 3 else 3
-        if spent["COMPLETE"] >= 6 * 30:
+        if spent["COMPLETE"] >= 4 * 30:
             keep = 1.25
         kept.append(keep)
         expected = 30
@@ -303,7 +303,7 @@ def test_auto_then_stops_none_for_the_noise_of_its_reports(direction):
     rng = np.random.default_rng(5)
     for n in range(120):
         values = rng.random() + n / 300 + rng.normal(0.0, 0.05, 30)
-        taught, expected = len(scatters) >= 6, 30
+        taught, expected = len(scatters) >= 4, 30
         doubt = 4 * sorted(scatters)[len(scatters) // 2] if taught else 0.0
         for step, known in at_rung.items():
             mean = np.mean(values[step - step // 8 : step + 1])
@@ -326,16 +326,16 @@ def test_auto_then_stops_none_for_the_noise_of_its_reports(direction):
 
 
 def test_auto_counts_reports_and_not_steps():
-    def until_six_are_complete(full):
+    def until_four_are_complete(full):
         study = inloop.create_study(sampler=RandomSampler(), pruner=pruners.AutoPruner(full), seed=0)
         for n, mine in enumerate(WORSENING):
             run(study, {1000 * (s + 1): float(mine) for s in range(STEPS)})
-            if study.history.states[inloop.TrialState.COMPLETE] == 6:
+            if study.history.states[inloop.TrialState.COMPLETE] == 4:
                 return n
         return len(WORSENING)
 
     # what nobody ever spends keeps the guard away
-    assert until_six_are_complete(None) + 20 < until_six_are_complete(12_001)
+    assert until_four_are_complete(None) + 20 < until_four_are_complete(12_001)
 
 
 def test_hyperband_brackets_follow_seed_and_number():

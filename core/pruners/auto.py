@@ -12,14 +12,14 @@ from .scatter import scatter
 
 _STRICT = SuccessiveHalvingPruner(smoothing=0.125)
 _EASY = 1.5  # a rung keeps one in so many while too little comes to an end
-_TAUGHT = 6  # complete trials, after which
+_TAUGHT = 4  # complete trials, after which
 _GENTLE = 1.25  # a rung keeps one in so many,
 _DOUBT = 4.0  # and those that would be among them if their reports were so many standard deviations better
 
 
 @dataclass(frozen=True, repr=False)
 class AutoPruner(Pruner):
-    """Stops two of three trials at each rung; after six complete ones, one of five, and none for its noise.
+    """Stops two of three trials at each rung; after four complete ones, one of five, and none for its noise.
 
     Rungs are those of `SuccessiveHalvingPruner` and compare the mean of the last eighth of the reports.
     A model that learns from pruned trials (`GPSampler`) needs some that were trained to the end to foretell the rest
