@@ -146,6 +146,8 @@ def _optuna_gp(samplers: Any, seed: int) -> Any:
 RIVALS: dict[str, Callable[[Space, int], Rival]] = {
     "inloop": lambda s, i: Inloop(s, i, "auto", inloop.pruners.AutoPruner(EPOCHS)),
     "inloop, length learned": lambda s, i: Inloop(s, i, "auto", "auto"),
+    "inloop, noise ignored": lambda s, i: Inloop(s, i, "auto", inloop.pruners.AutoPruner(EPOCHS, doubt=0.0)),
+    "inloop, strict for longer": lambda s, i: Inloop(s, i, "auto", inloop.pruners.AutoPruner(EPOCHS, taught=8)),
     "inloop, halving": lambda s, i: Inloop(s, i, "auto", "halving"),
     "inloop, no pruning": lambda s, i: Inloop(s, i, "auto", "nop"),
     "inloop TPE": lambda s, i: Inloop(s, i, "tpe", inloop.pruners.AutoPruner(EPOCHS)),

@@ -370,6 +370,8 @@ BAD = [
     (lambda: pruners.SuccessiveHalvingPruner(min_early_stopping_rate=-1), "min_early_stopping_rate must be"),
     (lambda: pruners.SuccessiveHalvingPruner(smoothing=1.0), "smoothing must lie in"),
     (lambda: pruners.AutoPruner(max_resource=0), "max_resource must be an integer of at least 1 or None, got 0"),
+    (lambda: pruners.AutoPruner(taught=0), "taught must be at least 1, got 0"),
+    (lambda: pruners.AutoPruner(doubt=float("nan")), "doubt must be at least 0, got nan"),
     (lambda: pruners.HyperbandPruner(max_resource=1), "max_resource must be"),
     (lambda: pruners.ThresholdPruner(), "needs lower, upper or both"),
     (lambda: pruners.ThresholdPruner(2.0, 1.0), "lower must not exceed upper"),

@@ -12,9 +12,7 @@ from .scatter import scatter
 
 _STRICT = SuccessiveHalvingPruner(smoothing=0.125)
 _EASY = 1.5  # a rung keeps one in so many while too little comes to an end
-_TAUGHT = 4  # complete trials, after which
-_GENTLE = 1.25  # a rung keeps one in so many,
-_DOUBT = 4.0  # and those that would be among them if their reports were so many standard deviations better
+_GENTLE = 1.25  # a rung keeps one in so many once the model is taught
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,9 +31,11 @@ class AutoPruner(Pruner):
 
     Args:
         max_resource: Reports of a full run, one for each step from 0 on; None: learned from the complete trials.
+        taught: Complete trials after which it goes easy.
+        doubt: Standard deviations of its reports that then speak for a trial.
 
     Raises:
-        ValueError: If ``max_resource`` is below 1.
+        ValueError: If ``max_resource`` or ``taught`` is below 1, or ``doubt`` below 0.
 
     Example:
         >>> AutoPruner(max_resource=52).rungs(-1)
@@ -43,11 +43,17 @@ class AutoPruner(Pruner):
     """
 
     max_resource: int | None = None
+    taught: int = 4
+    doubt: float = 4.0
 
     def __post_init__(self) -> None:
         known = self.max_resource
         if known is not None and (isinstance(known, bool) or not isinstance(known, int) or known < 1):
             raise ValueError(f"max_resource must be an integer of at least 1 or None, got {known!r}.")
+        if self.taught < 1:
+            raise ValueError(f"taught must be at least 1, got {self.taught!r}.")
+        if not self.doubt >= 0:
+            raise ValueError(f"doubt must be at least 0, got {self.doubt!r}.")
 
     def rungs(self, longest: int) -> tuple[int, ...]:
         """Return the rung steps below the last one; ``longest`` as in `SuccessiveHalvingPruner.rungs`."""
@@ -56,12 +62,14 @@ class AutoPruner(Pruner):
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
         rungs = Rungs(self.rungs(history.longest), _STRICT.smoothing)
         keep = self._keep(history)
-        noise = _DOUBT * scatter(history) if keep == _GENTLE else 0.0
-        return outranked(history, rungs, trial, stream, since, keep, noise)
+        stop = outranked(history, rungs, trial, stream, since, keep)
+        if stop and keep == _GENTLE:
+            stop = outranked(history, rungs, trial, stream, since, keep, self.doubt * scatter(history))
+        return stop
 
     def _keep(self, history: History) -> float:
         """Return of how many trials a rung keeps one."""
-        if history.states[TrialState.COMPLETE] >= _TAUGHT:
+        if history.states[TrialState.COMPLETE] >= self.taught:
             return _GENTLE
         full = history.fullest if self.max_resource is None else self.max_resource
         pruned, complete = history.spent[TrialState.PRUNED], history.spent[TrialState.COMPLETE]
