@@ -24,15 +24,15 @@ class AutoPruner(Pruner):
     from. While the reports of pruned trials are more than one full run and a third of the reports of complete ones, a
     rung keeps two of three. Once the model is taught it proposes trials that are nearly as good as the best: to
     stop many of them throws good ones out by their noise, and has the model keep away from there. So a trial is then
-    stopped only if it would be were its reports four standard deviations better, by which complete trials scatter
-    around their curves (of the mean of n reports, over the root of n). Rungs and decisions are otherwise those of
-    asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020,
-    algorithm 2); the best trial at a rung is never stopped.
+    stopped only if it would be stopped with better reports, too: better by four times the standard deviation of the
+    reports of complete trials around their curves (for a mean of n reports, over the root of n). Rungs and decisions
+    are otherwise those of asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter
+    tuning", MLSys 2020, algorithm 2); the best trial at a rung is never stopped.
 
     Args:
         max_resource: Reports of a full run, one for each step from 0 on; None: learned from the complete trials.
         taught: Complete trials after which it goes easy.
-        doubt: Standard deviations of its reports that then speak for a trial.
+        doubt: By how many standard deviations of its reports a trial must then be behind.
 
     Raises:
         ValueError: If ``max_resource`` or ``taught`` is below 1, or ``doubt`` below 0.
