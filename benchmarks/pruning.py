@@ -246,10 +246,7 @@ def report(rows: list[dict[str, Any]], setting: dict[str, Any]) -> str:
     heads = "".join(f"{f'{at:.0%} of budget':>22}" for at in AT)
     lines = [f"{'':26}{heads}{'runs':>6}{'trials':>8}{'pruned':>8}{'CPU s':>8}   inloop better/worse at the end"]
     for name, cells in sorted(regret.items(), key=lambda kv: np.mean([c[-1] for c in kv[1].values()])):
-        by_instance = [[c for (i, _), c in cells.items() if i == j] for j in dict.fromkeys(i for i, _ in cells)]
-        means = np.array([np.mean(c, axis=0) for c in by_instance])
-        errors = means.std(0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.full(len(AT), np.nan)
-        text = "".join(f"{f'{m:.3f} +- {e:.3f}':>22}" for m, e in zip(means.mean(0), errors, strict=True))
+        text = averaged(cells, ".3f")
         mine = [r for r in runs if r["rival"] == name]
         spent = "".join(f"{np.mean([r[k] for r in mine]):8.1f}" for k in ("trials", "pruned", "cpu_s"))
         ours = regret.get("inloop", {})
@@ -264,19 +261,19 @@ def report(rows: list[dict[str, Any]], setting: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def averaged(cells: dict[tuple[str, int], list[float]], form: str) -> str:
+    """Return means over data sets of what (data set, seed) has at each part of the budget, and their errors."""
+    by_instance = [[c for (i, _), c in cells.items() if i == j] for j in dict.fromkeys(i for i, _ in cells)]
+    means = np.array([np.mean(c, axis=0) for c in by_instance])
+    errors = means.std(0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.full(len(AT), np.nan)
+    return "".join(f"{f'{m:{form}} +- {e:.3f}':>22}" for m, e in zip(means.mean(0), errors, strict=True))
+
+
 def paired(regret: dict[str, dict[tuple[str, int], list[float]]]) -> str:
     """Return how much lower the regret of the default pair is than that of its sampler alone, run by run."""
     ours, alone = regret.get("inloop", {}), regret.get("inloop, no pruning", {})
-    both = [k for k in ours if k in alone]
-    if not both:
-        return ""
-    gains: dict[str, list[Any]] = {}
-    for k in both:
-        gains.setdefault(k[0], []).append(np.subtract(alone[k], ours[k]))
-    means = np.array([np.mean(g, axis=0) for g in gains.values()])
-    errors = means.std(0, ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.full(len(AT), np.nan)
-    cells = "".join(f"{f'{m:+.3f} +- {e:.3f}':>22}" for m, e in zip(means.mean(0), errors, strict=True))
-    return f"{'gain by pruning, paired':26}{cells}{len(both):6}"
+    gains = {k: np.subtract(alone[k], ours[k]).tolist() for k in ours if k in alone}
+    return f"{'gain by pruning, paired':26}{averaged(gains, '+.3f')}{len(gains):6}" if gains else ""
 
 
 def main() -> None:

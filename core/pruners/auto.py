@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..history import History, Rungs
@@ -35,7 +36,7 @@ class AutoPruner(Pruner):
         doubt: By how many standard deviations of its reports a trial must then be behind.
 
     Raises:
-        ValueError: If ``max_resource`` or ``taught`` is below 1, or ``doubt`` below 0.
+        ValueError: If ``max_resource`` or ``taught`` is below 1, or ``doubt`` below 0 or not finite.
 
     Example:
         >>> AutoPruner(max_resource=52).rungs(-1)
@@ -52,8 +53,8 @@ class AutoPruner(Pruner):
             raise ValueError(f"max_resource must be an integer of at least 1 or None, got {known!r}.")
         if self.taught < 1:
             raise ValueError(f"taught must be at least 1, got {self.taught!r}.")
-        if not self.doubt >= 0:
-            raise ValueError(f"doubt must be at least 0, got {self.doubt!r}.")
+        if not 0 <= self.doubt < math.inf:
+            raise ValueError(f"doubt must be finite and at least 0, got {self.doubt!r}.")
 
     def rungs(self, longest: int) -> tuple[int, ...]:
         """Return the rung steps below the last one; ``longest`` as in `SuccessiveHalvingPruner.rungs`."""
@@ -63,7 +64,7 @@ class AutoPruner(Pruner):
         rungs = Rungs(self.rungs(history.longest), _STRICT.smoothing)
         keep = self._keep(history)
         stop = outranked(history, rungs, trial, stream, since, keep)
-        if stop and keep == _GENTLE:
+        if stop and keep == _GENTLE:  # in two steps: the scatter is looked up for few
             stop = outranked(history, rungs, trial, stream, since, keep, self.doubt * scatter(history))
         return stop
 

@@ -102,7 +102,7 @@ class MemoryStorage(Storage):
         return events[since:] if limit is None else events[since : since + limit]
 
     def kept(self, study: str) -> Kept:
-        """Return what is kept of a study, for a caller in this process that appends to it as `append` does."""
+        """Return what is kept of a study, for a worker in this process that adds its next event by itself."""
         return self._logs[study]
 
     def elsewhere(self) -> Storage:
