@@ -162,16 +162,16 @@ def main() -> None:
     fit, name = (fit_xgboost, "XGBoost") if args.xgboost else (fit_lightgbm, "LightGBM")
     data, seed, n = load(args.seed), args.seed, args.trials
     title = f"{name} on breast cancer, at most {ROUNDS} rounds a trial"
-    print(f"{title}, early stopping after {PATIENCE}; log loss, lower is better\n\n{HEADER}")
+    print(f"{title}, early stopping after {PATIENCE}; log loss, lower is better", flush=True)
 
     pruned = Search("with pruning", fit, data, seed=seed, pruner=PRUNER).run(n)
-    print(pruned.row())
+    rows = [pruned.row()]
     full = Search("without pruning", fit, data, seed=seed, pruner="nop").run(n)
-    print(full.row())
     random = Search("random, without pruning", fit, data, seed=seed, pruner="nop", sampler="random").run(n)
-    print(random.row())
+    rows += [full.row(), random.row()]
     pruned.run(rounds=full.rounds)  # the same search goes on
-    print(pruned.row().replace("with pruning           ", "with pruning, more trials", 1))
+    rows.append(pruned.row().replace("with pruning           ", "with pruning, more trials", 1))
+    print("", HEADER, *rows, sep="\n")  # at the end, after what the searches may warn of
 
     draw(pruned, [full, random], args.picture, title)
     print(f"\nThe picture is in {args.picture}")
