@@ -6,7 +6,7 @@ Every fold of every candidate is fitted to its end once, with the scores that `B
 way. Candidates are drawn at random, or proposed by inloop's sampler from the results of those before them. Then both
 orders are replayed on the same fits:
 
-* one after another, what the search does (`PairedPruner`): the first fold reports from inside its fit, and after each
+* one after another, what the search does (`FoldsPruner`): the first fold reports from inside its fit, and after each
   fold the candidate is compared with the best one on the folds that are done. Its margin is varied.
 * together: all folds advance from rung to rung, and the mean over the folds of what each promises is compared with
   the best one's final mean. All folds are seen, so there is no noise of the folds to allow for. A fold promises its
@@ -37,8 +37,8 @@ for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import inloop
 import numpy as np
 from inloop.integrations._sklearn_early import Watched
+from inloop.integrations._sklearn_folds import FOLDS, ITERATIONS, FoldsPruner, turns
 from inloop.integrations._sklearn_iterations import View, Watch, most_iterations, run_fold
-from inloop.integrations._sklearn_paired import FOLDS, ITERATIONS, PairedPruner
 from inloop.pruners import NopPruner
 from runner import stamp
 from search_cv import PROBLEMS, Problem
@@ -93,21 +93,22 @@ def spent(fold: Fold, iterations: int, rounds: int) -> float:
 
 def one_after_another(runs: list[list[Fold]], rounds: int, margin: float) -> tuple[float, float]:
     """Return CPU seconds and the best score found."""
-    study = inloop.create_study("maximize", sampler="random", pruner=PairedPruner(rounds, margin), seed=0)
+    study = inloop.create_study("maximize", sampler="random", pruner=FoldsPruner(rounds, margin), seed=0)
     seconds = 0.0
     for folds in runs:
         trial = study.ask()
-        for step, score in folds[0].curve:
+        order = turns(trial.number, len(folds))
+        for step, score in folds[order[0]].curve:
             trial.report(score, step, ITERATIONS)
             if trial.should_prune():
-                seconds += spent(folds[0], step, rounds)
+                seconds += spent(folds[order[0]], step, rounds)
                 break
-        for n, fold in enumerate(folds, 1):
+        for n, k in enumerate(order, 1):
             if trial.pruned:
                 break
-            seconds += fold.seconds
-            trial.report(fold.score, n, FOLDS)
-            if 2 <= n < len(folds):
+            seconds += folds[k].seconds
+            trial.report(folds[k].score, k + 1, FOLDS)
+            if n < len(folds):
                 trial.should_prune()
         study.tell(trial, None if trial.pruned else mean_score(folds))
     return seconds, study.best_value

@@ -84,7 +84,7 @@ def _history(study: Study, ax: Axes) -> Axes:
 def _curves(study: Study, ax: Axes) -> Axes:
     from inloop.integrations.plot import plot_curves
 
-    from ._sklearn_paired import ITERATIONS, MEANS
+    from ._sklearn_folds import ITERATIONS, MEANS
 
     inside = any(ITERATIONS in t.curves for t in study.trials)
     plot_curves(study, ax, stream=ITERATIONS if inside else MEANS)

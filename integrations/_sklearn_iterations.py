@@ -40,6 +40,7 @@ from sklearn.utils.validation import _check_method_params, _num_samples
 
 from . import _sklearn_catboost as catboost
 from ._sklearn_early import ROUNDS, Watched, best_rounds, kind_of, stops_early
+from ._sklearn_scores import quick
 
 #: Fits an estimator with the given arguments and tells a `Watch` how it does.
 Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], "Score", "Watch"], None]
@@ -47,10 +48,10 @@ Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], "Score", "Watc
 _JUDGED = ("study", "created", "report", "pruned", "finished")  # kinds of events that pruners go by
 _FIRST = 3  # the iteration of the first report; earlier ones do not foretell the last
 # the rungs of successive halving, 3 * 3**k, are among the steps
-_CALLBACK_RATIO = 3.0**0.5  # a report costs one prediction of the trees so far: together about two of the last one
+_EPOCHS_RATIO = 3.0**0.5
+_RATIO = 3.0  # where a report costs as much as several steps: a score of a few trees, or a restart of the fit
 _LAST_EPOCH = 27  # epochs of a copy are spent besides the fit, which often converges soon after
 _PARTS = 27  # of the rows, for those who go through them once
-_RESTART_RATIO = 3.0  # a report costs a restart of the fit, which bins or predicts the training rows again
 
 
 class View:
@@ -256,8 +257,13 @@ class _Fold:
             return
         params = _check_method_params(X, params=options["score_params"], indices=options["test"])
 
+        fast = None if params else quick(options["scorer"], test_y)
+
         def score(view: Any, X: Any, y: Any) -> float:
-            return self._value(_score(view, X, y, options["scorer"], params, options["error_score"]))
+            known = None if fast is None else fast(view, X)
+            if known is None:
+                known = _score(view, X, y, options["scorer"], params, options["error_score"])
+            return self._value(known)
 
         family(last, args, kwargs, Score(rows, test_y, score), self._watch)
 
@@ -356,10 +362,23 @@ def steps(total: int, ratio: float) -> Iterator[int]:
         k += 1
 
 
+def of_trees(total: int) -> list[int]:
+    """Return the numbers of trees after which to report.
+
+    A report costs more than it may save once half of the fold is done: what a fold's end says is worth more, and four
+    more folds are saved then as well. But one report shows no slope.
+
+    Example:
+        >>> of_trees(100), of_trees(10)
+        ([3, 9, 27], [3, 9])
+    """
+    return [step for k, step in enumerate(steps(total, _RATIO)) if k < 2 or step <= total / 2]
+
+
 def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
     from xgboost.callback import TrainingCallback
 
-    due = set(steps(estimator.get_num_boosting_rounds(), _CALLBACK_RATIO))
+    due = of_trees(estimator.get_num_boosting_rounds())
 
     class Report(TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
@@ -383,7 +402,7 @@ def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
     def report(env: Any) -> None:
         step = env.iteration - env.begin_iteration + 1
         # the number of rounds has many names
-        if step in steps(env.end_iteration - env.begin_iteration, _CALLBACK_RATIO):
+        if step in of_trees(env.end_iteration - env.begin_iteration):
             view = copy.copy(estimator)
             view._Booster, view.fitted_ = env.model, True
             if watch(step, score(view)):
@@ -397,7 +416,7 @@ def _catboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
     if not catboost.reports(estimator, args[1], score.y, kwargs):
         estimator.fit(*args, **kwargs)
         return
-    due = set(steps(most_iterations(estimator, {}), _CALLBACK_RATIO))
+    due = of_trees(most_iterations(estimator, {}))
 
     def stop(step: int, model: Callable[[], Any]) -> bool:
         return step in due and watch(step, score(model()))
@@ -425,7 +444,7 @@ def _restarted(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "class_weight presets")  # they do not matter on the same rows
-            for step in (*steps(total, _RESTART_RATIO), total):
+            for step in (*of_trees(total), total):
                 # each restart draws what came before again
                 estimator.set_params(**{param: step, "random_state": copy.deepcopy(seed)})
                 estimator.fit(*args, **kwargs)
@@ -443,7 +462,7 @@ def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], scor
         judged = clone(estimator)
         classes = {"classes": np.unique(args[1])} if is_classifier(estimator) else {}
         done = 0
-        for step in steps(min(estimator.max_iter, _LAST_EPOCH + 1), _RESTART_RATIO):
+        for step in steps(min(estimator.max_iter, _LAST_EPOCH + 1), _RATIO):
             for _ in range(done, step):
                 judged.partial_fit(*args, **classes, **kwargs)
             done = step
@@ -463,7 +482,7 @@ def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
         judged, done = clone(estimator), 0
         classes = {"classes": np.unique(y)} if is_classifier(estimator) else {}
         order = np.random.default_rng(0).permutation(n)
-        for step in steps(_PARTS, _RESTART_RATIO):
+        for step in steps(_PARTS, _RATIO):
             rows = order[done : (done := n * step // _PARTS)]
             params = _check_method_params(X, params=kwargs, indices=rows)
             part = None if y is None else _safe_indexing(y, rows)
@@ -478,7 +497,7 @@ def _by_callbacks(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], s
     """Fit with a callback of scikit-learn 1.9, whose solvers do not stop when it says so."""
     from sklearn.callback import FitCallback
 
-    due = set(steps(estimator.max_iter, _CALLBACK_RATIO))
+    due = set(steps(estimator.max_iter, _EPOCHS_RATIO))
 
     class Report(FitCallback):
         def setup(self, estimator: Any, context: Any) -> None: ...
@@ -515,7 +534,7 @@ def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: 
     import torch
 
     callback: Any = import_module("skorch.callbacks").Callback
-    due = set(steps(estimator.max_epochs, _CALLBACK_RATIO))
+    due = set(steps(estimator.max_epochs, _EPOCHS_RATIO))
 
     class Report(callback):
         def on_epoch_end(self, net: Any, **_: Any) -> None:

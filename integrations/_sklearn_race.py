@@ -12,8 +12,8 @@ import numpy as np
 from inloop import FrozenTrial, Study, StudyStopped, Trial, TrialState
 from inloop.pruners import NopPruner, Pruner, WilcoxonPruner
 
+from ._sklearn_folds import FOLDS, ITERATIONS, MEANS, FoldsPruner, turns
 from ._sklearn_iterations import View, Watch
-from ._sklearn_paired import FOLDS, ITERATIONS, MEANS, PairedPruner
 from ._sklearn_space import SearchSpace
 
 #: What scikit-learn returns for one fold, with what `run_fold` adds.
@@ -33,7 +33,8 @@ class Candidate:
         index: The how manieth it is.
         params: Parameters of the estimator.
         reference: Fold scores of the candidate that `adjusted` compares with, None: not yet known.
-        outs: Results of the folds that count, in the order of the folds.
+        order: The folds, in the order in which they run.
+        outs: Results of the folds that count, in this order.
         scores: Their values of the objective.
         issued: Folds that were given out to run.
         ahead: Results of folds that wait for an earlier one.
@@ -45,12 +46,24 @@ class Candidate:
     trial: Trial
     params: dict[str, Any]
     reference: list[float] | None
+    order: list[int]
     outs: list[Out] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     issued: set[int] = field(default_factory=set)
     ahead: dict[int, Out] = field(default_factory=dict)
     pruned: bool = False
     stopped: Out | None = None
+
+    @property
+    def by_fold(self) -> dict[int, Out]:
+        """Results that count, by fold."""
+        return dict(zip(self.order, self.outs, strict=False))
+
+    @property
+    def in_order(self) -> list[float]:
+        """Scores of a complete candidate in the order of the folds."""
+        scores = dict(zip(self.order, self.scores, strict=True))
+        return [scores[fold] for fold in sorted(scores)]
 
     @property
     def run(self) -> list[Out]:
@@ -101,8 +114,9 @@ class Race:
         self._kept = earlier is not None
         self._told = len(self.candidates)
         self._running = 0
-        self._reference = next((c.scores for c in self.candidates if not c.pruned and _finite(c.scores)), None)
+        self._reference = next((c.in_order for c in self.candidates if not c.pruned and _finite(c.scores)), None)
         self._judge = None if isinstance(study.pruner, NopPruner) else Judge(study, size)
+        self._in_turn = isinstance(study.pruner, FoldsPruner)
         self._fill()
 
     @property
@@ -144,10 +158,10 @@ class Race:
     def _left(self) -> tuple[list[tuple[Candidate, int]], list[tuple[Candidate, int]]]:
         """Return the folds not given out yet: those that will count for sure, and the others, best first."""
         flight = [c for c in self.candidates[self._told :] if not self._ended(c)]
-        needed = [(c, f) for c in flight for f in range(self._sure(c)) if f not in c.issued]
+        needed = [(c, f) for c in flight for f in c.order[: self._sure(c)] if f not in c.issued]
         rest = sorted(
-            ((c, f) for c in flight for f in range(self._sure(c), self._n_splits) if f not in c.issued),
-            key=lambda task: (task[1], task[0].index),
+            ((c, f) for c in flight for f in c.order[self._sure(c) :] if f not in c.issued),
+            key=lambda task: (task[0].order.index(task[1]), task[0].index),
         )
         return needed, rest
 
@@ -159,7 +173,7 @@ class Race:
         cost as much and lost more good candidates (by median: score lost .033 against .012 of the distance from
         the median to the best tenth, at 37 % of the cost without pruning; by halving .41 against .17, at 11 %).
         """
-        if self._judge is None or self._inside is None or fold:
+        if self._judge is None or self._inside is None or fold != candidate.order[0]:
             return None
         return self._judge.watch(candidate, self._inside, alone=workers == 1)
 
@@ -167,8 +181,8 @@ class Race:
         """Take in the result of one fold."""
         self._running -= 1
         candidate.ahead[fold] = out
-        while not self._ended(candidate) and (n := len(candidate.outs)) in candidate.ahead:
-            self._count(candidate, candidate.ahead.pop(n))
+        while not self._ended(candidate) and (due := candidate.order[len(candidate.outs)]) in candidate.ahead:
+            self._count(candidate, candidate.ahead.pop(due))
         while self._told < len(self.candidates) and self._ended(self.candidates[self._told]):
             self._tell(self.candidates[self._told])
             self._told += 1
@@ -194,7 +208,8 @@ class Race:
                 self._n_iter = len(self.candidates)
                 return
             params = self._space.params(trial.params)
-            candidate = Candidate(len(self.candidates), trial, params, self._reference)
+            order = turns(trial.number, self._n_splits) if self._in_turn else list(range(self._n_splits))
+            candidate = Candidate(len(self.candidates), trial, params, self._reference, order)
             self.candidates.append(candidate)
             if self._judge is not None:
                 self._judge.open(candidate)
@@ -213,7 +228,7 @@ class Race:
     def _least(self, candidate: Candidate) -> int:
         """Return after how many folds a candidate may be pruned."""
         # whoever is judged inside the first fold by what the fold is worth may also be when it is over
-        first = isinstance(self._inside, PairedPruner) and candidate.outs and candidate.outs[0]["curve"]
+        first = isinstance(self._inside, FoldsPruner) and candidate.outs and candidate.outs[0]["curve"]
         return 1 if first else _MIN_FOLDS
 
     def _count(self, candidate: Candidate, out: Out) -> None:
@@ -227,18 +242,20 @@ class Race:
 
     def _tell(self, candidate: Candidate) -> None:
         trial, scores = candidate.trial, candidate.scores
-        for fold, out in enumerate(candidate.run):
+        for n, out in enumerate(candidate.run):
             for step, value in out["curve"]:
                 trial.report(value, step, stream=ITERATIONS)
-            if fold < len(scores):
-                mean = adjusted(scores[: fold + 1], self._reference, self._n_splits)
-                trial.report(scores[fold], step=fold + 1, stream=FOLDS)
-                trial.report(mean, step=fold + 1, stream=MEANS)
+            if n < len(scores):
+                mean = adjusted(scores[: n + 1], candidate.order, self._reference)
+                trial.report(scores[n], step=candidate.order[n] + 1, stream=FOLDS)
+                trial.report(mean, step=n + 1, stream=MEANS)
         if self._kept:
-            trial.set_user_attr(FOLDS_KEPT, {"scores": scores, "outs": [_as_json(out) for out in candidate.run]})
+            outs = [_as_json(out) for out in candidate.run]
+            trial.set_user_attr(FOLDS_KEPT, {"scores": scores, "outs": outs, "order": candidate.order})
         if candidate.pruned:
             self._call(self.study.tell(trial, state="pruned"))
             return
+        scores = candidate.in_order
         record = self.study.tell(trial, sum(scores) / len(scores))
         if self._reference is None and _finite(scores):
             self._reference = scores
@@ -257,7 +274,7 @@ class Judge:
     def __init__(self, study: Study, size: int) -> None:
         self._study = study
         # a test of paired scores needs the scores themselves
-        self._stream = FOLDS if isinstance(study.pruner, WilcoxonPruner | PairedPruner) else MEANS
+        self._stream = FOLDS if isinstance(study.pruner, WilcoxonPruner | FoldsPruner) else MEANS
         self._views = [View() for _ in range(size)]
 
     def open(self, candidate: Candidate) -> None:
@@ -285,8 +302,8 @@ class Judge:
         curve = view.history.trials[number].curves.get(self._stream)
         before = len(curve) if curve is not None else 0
         for n in range(before + 1, len(candidate.scores) + 1):
-            mean = adjusted(candidate.scores[:n], candidate.reference, len(candidate.reference))
-            view.report(number, FOLDS, n, candidate.scores[n - 1])
+            mean = adjusted(candidate.scores[:n], candidate.order, candidate.reference)
+            view.report(number, FOLDS, candidate.order[n - 1] + 1, candidate.scores[n - 1])
             view.report(number, MEANS, n, mean)
         since = before if before >= _MIN_FOLDS else 0
         return self._study.pruner.prune(view.history, view.history.trials[number], self._stream, since)
@@ -306,18 +323,24 @@ def _as_json(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def adjusted(scores: list[float], reference: list[float] | None, n_splits: int) -> float:
+def adjusted(scores: list[float], order: list[int], reference: list[float] | None) -> float:
     """Return what the mean over all folds would be if the folds to come were as in the reference.
 
     That is the mean of the differences to the reference over the folds done, plus the reference's mean:
     a running mean without the part that only says which folds are the easy ones (common random numbers,
     Glasserman and Yao, "Some guidelines and guarantees for common random numbers", Management Science 38, 1992).
 
+    Args:
+        scores: Of the first folds in ``order``.
+        order: The folds.
+        reference: Scores of all folds; None: the running mean is returned.
+
     Example:
-        >>> round(adjusted([0.9, 0.7], [0.8, 0.6, 0.4], n_splits=3), 12)
+        >>> round(adjusted([0.9, 0.7], [0, 1, 2], [0.8, 0.6, 0.4]), 12)
         0.7
     """
     mean = sum(scores) / len(scores)
-    if reference is None or len(scores) == n_splits:
+    if reference is None or len(scores) == len(order):
         return mean
-    return mean - sum(reference[: len(scores)]) / len(scores) + sum(reference) / n_splits
+    same = [reference[fold] for fold in order[: len(scores)]]
+    return mean - sum(same) / len(same) + sum(reference) / len(reference)

@@ -96,7 +96,7 @@ def resume(study: Study, space: SearchSpace) -> list[Candidate]:
         candidate = _candidate(study, trial, len(kept), space, reference)
         kept.append(candidate)
         if reference is None and not candidate.pruned and np.isfinite(candidate.scores).all():
-            reference = candidate.scores
+            reference = candidate.in_order
     done = {space.key(c.trial.params) for c in kept} | {space.key(params) for params, *_ in study.history.queue}
     for trial in broken:
         if trial.params and space.key(trial.params) not in done:
@@ -116,6 +116,7 @@ def _candidate(
         trial=Trial(study, trial, {}),
         params=space.params(trial.params),
         reference=reference,
+        order=list(kept["order"]),
         outs=outs,
         scores=list(kept["scores"]),
         pruned=trial.state is TrialState.PRUNED,

@@ -115,7 +115,7 @@ def _complexity(params: dict[str, Any], complexity: str | Callable[[dict[str, An
 def _formed(candidates: Sequence[Candidate], n_splits: int, form: Format) -> Table:
     like = next(c.outs[0] for c in candidates if not c.pruned)
     blank = {k: _blank(v) for k, v in like.items()}
-    outs = [c.outs[k] if k < len(c.outs) else blank for c in candidates for k in range(n_splits)]
+    outs = [c.by_fold.get(k, blank) for c in candidates for k in range(n_splits)]
     return form([c.params for c in candidates], n_splits, outs, {})
 
 

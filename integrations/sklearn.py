@@ -27,9 +27,9 @@ from sklearn.utils.validation import _check_method_params, check_is_fitted
 from . import _sklearn_dispatch as dispatch
 from ._sklearn_display import SearchDisplay
 from ._sklearn_early import Watched, fix_rounds
+from ._sklearn_folds import FoldsCurves, FoldsPruner
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
-from ._sklearn_paired import PairedCurves, PairedPruner
 from ._sklearn_race import Candidate, Race
 from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, share_known, standard_error
 from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
@@ -47,21 +47,23 @@ class BayesSearchCV(BaseSearchCV):
     falls behind is given up, and what is left of its folds is not run.
 
     Pruning between folds (``resource="folds"``, any estimator). After each fold but the last, and not before the
-    second, the pruner is asked about the candidate. ``pruner="auto"`` compares it with the best candidate on the same
-    folds, and stops it when it is behind by more than the noise of the folds explains. Other pruners see step = number
-    of folds done (1, 2, ...) and value = the mean of the fold scores so far, corrected by how the same folds turned out
-    for the first candidate, so that an easy or hard fold helps nobody (`WilcoxonPruner` sees the fold scores
-    themselves). Samplers that learn from curves take a pruned candidate for what its folds foretell.
+    second, the pruner is asked about the candidate. ``pruner="auto"`` foretells its mean score from its
+    folds, by how those of complete candidates turned out, and stops it when that is behind the best one by more than
+    the noise of the folds explains; every candidate begins with another fold, so that no fold alone decides. Other
+    pruners get the folds in their order, and see step = number of folds done (1, 2, ...) and value = the mean of the
+    fold scores so far, corrected by how the same folds turned out for the first candidate, so that an easy or hard fold
+    helps nobody (`WilcoxonPruner` sees the fold scores themselves). Samplers that learn from curves take a pruned
+    candidate for what its folds foretell.
 
-    Pruning inside fits (``resource="iterations"``). The pruner is also asked while the first fold is being fitted,
-    after 3, 5, 9, 16, 27, ... boosting rounds or trees. It sees the search's own score on the fold's test rows at
-    that step; candidates that get through the first fold are pruned between folds. ``"auto"`` draws the score on in a
-    straight line to the last round, so that those who learn slowly are not taken for bad ones, and judges
-    after the first fold already. For XGBoost, LightGBM, CatBoost (without early stopping) and skorch (epochs); for
-    scikit-learn's gradient boosting, histogram gradient boosting, random forests and extra trees (after 3, 9, 27, ...);
-    for its logistic regression from scikit-learn 1.9 on (iterations of the default solver); also as the last step of a
-    ``Pipeline``. A fit that is not pruned gives the same model as a plain one. Of SGD, perceptrons and MLP a copy is
-    judged after 3, 9 and 27 epochs of ``partial_fit``, and of naive Bayes and mini-batch k-means after a ninth and
+    Pruning inside fits (``resource="iterations"``). The pruner is also asked while a candidate's first fold is being
+    fitted, after 3, 9, 27, ... boosting rounds or trees, up to half of them. It sees the search's own score on the
+    fold's test rows at that step; candidates that get through the fold are pruned between folds. ``"auto"`` foretells
+    the score at the end from what other candidates still gained after that step, and judges after the first fold
+    already. For XGBoost, LightGBM and CatBoost (without early stopping); for scikit-learn's gradient boosting,
+    histogram gradient boosting, random forests and extra trees; for skorch (after 3, 5, 9, 16, ... epochs) and for
+    scikit-learn's logistic regression from 1.9 on (iterations of the default solver, likewise); also as the last step
+    of a ``Pipeline``. A fit that is not pruned gives the same model as a plain one. Of SGD, perceptrons and MLP a copy
+    is judged after 3, 9 and 27 epochs of ``partial_fit``, and of naive Bayes and mini-batch k-means after a ninth and
     a third of the rows, which tells about the fit only roughly and is spent besides it. Estimators of scikit-learn that
     stop early by themselves (``early_stopping``, ``n_iter_no_change``) and all others are pruned between folds only.
 
@@ -93,7 +95,7 @@ class BayesSearchCV(BaseSearchCV):
             default one.
         pruner: ``"auto"``, made for searches by cross-validation; an `inloop.pruners.Pruner` or its name
             (``"median"``, ``"halving"``, ``"hyperband"``); None prunes nothing. By name, ``"halving"`` and
-            ``"hyperband"`` have their first rung after two folds, and inside fits after a fifth of the iterations; a
+            ``"hyperband"`` have their first rung after two folds, and inside fits after a sixth of the iterations; a
             pruner object is asked as it is in both places.
         resource: ``"folds"`` or ``"iterations"``: where candidates are pruned.
         batch_size: Number of candidates in flight; ``"auto"`` is ``ceil(n_jobs / number of folds)``. With more than one
@@ -453,9 +455,7 @@ class BayesSearchCV(BaseSearchCV):
             seed=int(seed),
             space=space.space,
         )
-        # Final scores of 2 seeds of XGBoost, LightGBM and gradient boosting: the one is better in 6 of 6 searches where
-        # pruning is between folds only, the other in 6 of 6 with pruning inside fits, which leaves single folds too
-        trust(study.history, PairedCurves if self.resource == "folds" else Curves)
+        trust(study.history, FoldsCurves if self.pruner == "auto" or self.resource == "folds" else Curves)
         if not study.trials:
             for params in self.initial_params or ():
                 if not isinstance(params, Mapping):
@@ -488,11 +488,12 @@ class BayesSearchCV(BaseSearchCV):
                 stacklevel=5,
             )
         # Earlier scores mislead where the learning rate is searched too. Recorded curves as in `Race.watch`: a first
-        # rung after a fifth of 120 rounds costs 19 % and loses .05, one after 3 rounds 12 % and .17
+        # rung after a fifth of 120 rounds costs 19 % and loses .05, one after 3 rounds 12 % and .17. Between a sixth
+        # and a half there is always a report
         longest = most_iterations(estimator, space.space)
         if self.pruner == "auto":
-            return PairedPruner(longest)
-        return _pruner(self.pruner, max(3, longest // 5))
+            return FoldsPruner(longest)
+        return _pruner(self.pruner, max(3, longest // 6))
 
     def _told(self, progress: Progress, trial: FrozenTrial) -> None:
         for stop in _list(self.stopping):
@@ -580,7 +581,7 @@ def _objective(scores: Any, name: str | None) -> float:
 def _pruner(pruner: pruners.Pruner | str, first: int) -> pruners.Pruner:
     """Return the pruner; those known by name have their first rung at step ``first``."""
     if pruner == "auto":
-        return PairedPruner()
+        return FoldsPruner()
     if pruner == "halving":
         return pruners.SuccessiveHalvingPruner(min_resource=first)
     if pruner == "hyperband":

@@ -572,10 +572,12 @@ def test_a_callable_refit_sees_complete_rows_only():
 def test_an_easy_fold_does_not_save_a_bad_candidate():
     scores = {"good": [0.99, 0.80, 0.80, 0.80], "bad": [0.98, 0.70, 0.70, 0.70]}
     reference = scores["good"]
-    curve = [adjusted(scores["bad"][:n], reference, 4) for n in range(1, 5)]
-    assert max(curve) < np.mean(reference)
-    assert curve[-1] == np.mean(scores["bad"])
-    np.testing.assert_allclose([adjusted(reference[:n], reference, 4) for n in range(1, 5)], np.mean(reference))
+    for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
+        bad, good = ([scores[name][fold] for fold in order] for name in ("bad", "good"))
+        curve = [adjusted(bad[:n], order, reference) for n in range(1, 5)]
+        assert max(curve) < np.mean(reference)
+        assert curve[-1] == np.mean(bad)
+        np.testing.assert_allclose([adjusted(good[:n], order, reference) for n in range(1, 5)], np.mean(reference))
 
 
 def test_pruners_by_name_have_a_rung_after_two_folds():

@@ -125,7 +125,7 @@ def test_in_a_pipeline_with_reports_from_inside_the_fits(which):
     )
     search.fit(*CANCER, **{f"{name}__{k}": v for k, v in fit_params.items()})
     assert rounds_of(search.best_estimator_[-1]) == search.refit_n_iterations_ < 150
-    assert search.study_.trials[0].curves[2].steps[:2] == [3, 5]
+    assert search.study_.trials[0].curves[2].steps[:2] == [3, 9]
 
 
 def test_rows_of_the_user_are_left_alone():

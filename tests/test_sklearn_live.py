@@ -252,9 +252,7 @@ def test_a_fit_that_is_not_pruned_is_a_plain_fit(family, seed):
         )
     assert (ours.cv_results_["n_iterations_run"] == 90).all()
     first = ours.study_.trials[0]
-    assert first.curves[2].steps == (
-        [3, 9, 27] if family.split()[0] not in ("catboost", "xgboost", "lightgbm") else [3, 5, 9, 16, 27]
-    )
+    assert first.curves[2].steps == [3, 9]
     assert set(first.curves) == {0, 1, 2}
 
 
@@ -292,7 +290,8 @@ def test_inside_a_pipeline_reports_are_those_of_the_transformed_rows(family):
         shorter = {"model__n_estimators" if family != "histograms" else "model__max_iter": [step]}
         one = clone(estimator).set_params(**search.cv_results_["params"][k])
         alone = GridSearchCV(one, shorter, cv=3, scoring="neg_log_loss").fit(*CANCER)
-        np.testing.assert_allclose(value, alone.cv_results_["split0_test_score"][0], rtol=1e-9)
+        rtol = 1e-6 if family == "xgboost" else 1e-9  # its probabilities are of single precision
+        np.testing.assert_allclose(value, alone.cv_results_["split0_test_score"][0], rtol=rtol)
 
 
 def test_the_last_step_may_be_searched_itself():
@@ -320,7 +319,7 @@ def test_rounds_of_lightgbm_have_many_names(name):
     model = lightgbm("LGBMClassifier", random_state=0)
     space = {**DEPTH, name: [60]}
     search = search_of(model, space, n_iter=1, resource="iterations", pruner=NEVER).fit(*CANCER)
-    assert search.study_.trials[0].curves[2].steps == [3, 5, 9, 16, 27, 47]
+    assert search.study_.trials[0].curves[2].steps == [3, 9, 27]
     assert list(search.cv_results_["n_iterations_run"]) == [4 * 60]
     assert most_iterations(model, inloop.Space({name: inloop.Categorical([60])})) == 60
     assert most_iterations(clone(model).set_params(**{name: 70}), inloop.Space(DEPTH)) == 70
@@ -546,9 +545,9 @@ def test_steps_are_the_same_for_every_length_and_hold_the_rungs_of_halving(ratio
 
 
 @pytest.mark.parametrize(
-    ("searched", "first"), [({}, 6), ({"n_estimators": inloop.Int(10, 100)}, 20), ({"n_estimators": [10, 50]}, 10)]
+    ("searched", "first"), [({}, 5), ({"n_estimators": inloop.Int(10, 100)}, 16), ({"n_estimators": [10, 50]}, 8)]
 )
-def test_pruners_by_name_have_a_rung_after_a_fifth_of_the_iterations(searched, first):
+def test_pruners_by_name_have_a_rung_after_a_sixth_of_the_iterations(searched, first):
     model = GradientBoostingClassifier(n_estimators=30, random_state=0)
     space = {"learning_rate": stats.loguniform(1e-3, 1), **searched}
     search = search_of(model, space, resource="iterations", pruner="halving", n_iter=16, cv=3).fit(*CANCER)

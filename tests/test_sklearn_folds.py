@@ -1,0 +1,263 @@
+"""The pruner of searches, and what their samplers take pruned candidates for."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import inloop
+import numpy as np
+import pytest
+from inloop.integrations._sklearn_folds import (
+    FOLDS,
+    ITERATIONS,
+    LEAST,
+    MEANS,
+    Folds,
+    FoldsCurves,
+    FoldsPruner,
+    Growth,
+    turns,
+)
+from inloop.integrations.sklearn import BayesSearchCV
+from inloop.samplers import RandomSampler
+from inloop.samplers.curves import curves, trust
+from scipy import stats
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+SPACE = {"x": inloop.Float(0.0, 1.0)}
+BEST = [0.8, 0.6, 0.9]
+
+
+def study_of(rows, direction="maximize", sampler=None):
+    """Return a study of complete trials with these fold scores."""
+    study = inloop.create_study(direction, seed=0, space=SPACE, sampler=sampler or RandomSampler())
+    for row in rows:
+        end(study, row)
+    return study
+
+
+def end(study, scores, inside=(), state="complete"):
+    """Tell a trial of these scores, which are in the order of its turns if it is pruned."""
+    trial = study.ask()
+    for step, value in inside:
+        trial.report(value, step, stream=ITERATIONS)
+    for n, (fold, score) in enumerate(folds_of(trial, scores)):
+        trial.report(score, step=fold + 1, stream=FOLDS)
+        trial.report(np.mean(scores[: n + 1]), step=n + 1, stream=MEANS)
+    return study.tell(trial, np.mean(scores) if state == "complete" else None, state=state)
+
+
+def folds_of(trial, scores):
+    """Return pairs of fold and score: whole rows are in the order of the folds, parts in that of the turns."""
+    order = turns(trial.number, len(BEST))
+    return [(f, scores[f]) for f in order] if len(scores) == len(BEST) else list(zip(order, scores, strict=False))
+
+
+def asked(study, behind=(), inside=(), **options):
+    """Return what the pruner says of a trial whose first folds are so much behind the best one's, or of reports."""
+    trial = study.ask()
+    for step, value in inside:
+        trial.report(value, step, stream=ITERATIONS)
+    known = folds(study)
+    for fold, gap in zip(turns(trial.number, len(BEST)), behind, strict=False):
+        loss = known.best + known.effects[fold] + gap
+        trial.report(study.history.sign * loss, step=fold + 1, stream=FOLDS)
+    record = study.history.trials[trial.number]
+    return FoldsPruner(**options).prune(study.history, record, FOLDS if behind else ITERATIONS)
+
+
+def folds(study):
+    return Folds.of(study.history.best, study.history.trials, study.history.sign)
+
+
+def others(shift=0.1, spread=0.02, n=8):
+    rng = np.random.default_rng(0)
+    return [list(np.array(BEST) - shift + rng.normal(0, spread, 3)) for _ in range(n)]
+
+
+@pytest.mark.parametrize("n_splits", range(1, 13))
+def test_every_fold_is_the_first_one_of_as_many_candidates(n_splits):
+    orders = [turns(number, n_splits) for number in range(3 * n_splits)]
+    assert all(sorted(order) == list(range(n_splits)) for order in orders)
+    firsts = [order[0] for order in orders]
+    for i in range(len(firsts) - n_splits):
+        assert sorted(firsts[i : i + n_splits]) == list(range(n_splits))
+    if n_splits == 5 or n_splits > 6:  # two candidates in a row share none of the two folds they begin with
+        assert not any(set(a[:2]) & set(b[:2]) for a, b in pairwise(orders))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_who_is_behind_by_more_than_the_noise_is_stopped(sign):
+    rows = sign * np.array([BEST, *others()])
+    study = study_of(rows, "maximize" if sign > 0 else "minimize")
+    for factor, margin, stopped in [(0.0, 1, False), (0.9, 1, False), (1.1, 1, True), (1.1, 2, False), (-9, 1, False)]:
+        number = len(study.trials)
+        spread = folds(study).noise(np.array(turns(number, 3)[:1]))
+        assert 0.005 < spread < 0.04
+        assert asked(study, [factor * spread], margin=margin) is stopped
+    assert asked(study, [np.nan])
+    assert asked(study, [-0.1, np.nan])
+
+
+def test_nothing_is_stopped_before_the_noise_is_known():
+    study = study_of([BEST, *others(n=LEAST - 2)])
+    trial = study.ask()
+    trial.report(0.0, step=1, stream=FOLDS)
+    judged = FoldsPruner(), study.history, study.history.trials[trial.number], FOLDS
+    assert not judged[0].prune(*judged[1:])
+    end(study, others()[5])
+    assert judged[0].prune(*judged[1:])
+    empty = inloop.create_study("maximize", seed=0, space=SPACE)
+    assert not FoldsPruner().prune(empty.history, empty.history.trials[empty.ask().number], FOLDS)
+
+
+def test_where_folds_differ_by_the_same_for_all_a_single_one_tells_the_mean():
+    rng = np.random.default_rng(0)
+    effects = rng.normal(size=5)
+    losses = rng.normal(size=(8, 1)) + effects
+    known = of_losses(losses)
+    assert known.best == pytest.approx(losses.mean(1).min())
+    for run in ([0], [3, 1], [4, 2, 0]):
+        assert known.foretold(np.array(run), 7.0 + effects[run]) == pytest.approx(7.0 + effects.mean())
+        assert known.noise(np.array(run)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_noise_of_more_folds_is_less_and_that_of_all_is_none():
+    known = of_losses(np.random.default_rng(0).normal(size=(400, 5)))
+    spreads = [known.noise(np.arange(n)) for n in range(1, 6)]
+    assert spreads == pytest.approx([np.sqrt(1 / n - 1 / 5) for n in range(1, 6)], abs=0.1)
+    assert all(a > b for a, b in pairwise(spreads))
+    assert spreads[-1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_candidates_that_are_far_behind_do_not_add_to_the_noise():
+    near = np.random.default_rng(0).normal(0, 0.01, size=(20, 5))
+    far = 50.0 + np.random.default_rng(1).normal(0, 10.0, size=(20, 5))
+    alone, beside = of_losses(near), of_losses(np.concatenate([near, far]))
+    for n in (1, 3):
+        assert beside.noise(np.arange(n)) < 2 * alone.noise(np.arange(n))
+
+
+def of_losses(losses):
+    study = inloop.create_study("minimize", seed=0, space=SPACE, sampler=RandomSampler())
+    for row in losses:
+        trial = study.ask()
+        for fold in turns(trial.number, len(row)):
+            trial.report(row[fold], step=fold + 1, stream=FOLDS)
+        study.tell(trial, np.mean(row))
+    return Folds.of(study.history.best, study.history.trials, 1.0)
+
+
+def test_growth_is_in_units_of_what_was_gained_before():
+    study = inloop.create_study("maximize", seed=0, space=SPACE, sampler=RandomSampler())
+    rng = np.random.default_rng(0)
+    for i in range(LEAST + 3):
+        start, gain = rng.random(), 0.5 + rng.random()
+        off = 0.0 if i < LEAST else (-0.1, 0.1, np.nan)[i - LEAST]
+        inside = [(3, start), (9, start + gain), (27, start + gain)]
+        end(study, [start + 1.5 * gain + off * gain] * 3, inside)
+        known = Growth.of(study.trials, 3, 9)
+        if i < LEAST - 1:
+            assert known is None
+        elif i < LEAST:
+            assert (known.ratio, known.deviation) == (pytest.approx(0.5), pytest.approx(0.0, abs=1e-12))
+    assert known.ratio == pytest.approx(0.5, abs=0.05)
+    assert 0.01 < known.deviation < 0.1
+    assert Growth.of(study.trials, 3, 27).ratio == pytest.approx(0.5, abs=0.05)
+    assert Growth.of(study.trials, 9, 27) is None  # nobody gained anything there
+    assert Growth.of(study.trials, 3, 5) is None
+
+
+@pytest.mark.parametrize(
+    ("inside", "stopped"),
+    [
+        ([(3, 0.1)], False),  # one report shows no slope
+        ([(3, 0.1), (9, 0.2)], False),  # on a line it comes to more than .8 by iteration 50
+        ([(3, 0.1), (9, 0.2), (27, 0.3)], True),
+        ([(3, 0.1), (9, 0.1)], True),
+        ([(3, 0.9), (9, 0.5)], True),  # what was once is not promised
+        ([(3, 0.1), (9, np.nan)], True),
+        ([(3, 0.1), (9, 0.2), (27, 0.7)], False),
+    ],
+)
+def test_slow_learners_are_promised_that_they_go_on_as_they_did(inside, stopped):
+    study = study_of([BEST, *others()])
+    assert asked(study, inside=inside, rounds=50) is stopped
+
+
+# What samplers take a pruned candidate for
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_candidate_pruned_just_behind_the_best_one_is_not_taken_for_an_ordinary_one(trusted):
+    study = study_of([BEST, *others(spread=0.001)])
+    if trusted:
+        trust(study.history)
+    close = end(study, [BEST[0] - 0.002, BEST[1] - 0.002], state="pruned")
+    ahead = end(study, [BEST[0] + 0.3], state="pruned")
+    numbers = np.array([close.number, ahead.number])
+    losses = curves(study.history).losses(numbers, len(study.history.told))
+    worst = -np.median([t.value for t in study.trials if t.value is not None])
+    if trusted:
+        assert losses[1] == pytest.approx(-np.mean(BEST))  # none is taken for better than the best
+        assert losses[1] < losses[0] < worst - 0.5 * (worst + np.mean(BEST))
+    else:
+        assert list(losses) == pytest.approx([worst] * 2)
+
+
+def test_it_is_taken_for_what_its_folds_foretell():
+    effects, levels = np.array([0.1, -0.2, 0.1]), np.linspace(0.5, 0.9, 9)
+    study = study_of([])
+    trust(study.history, FoldsCurves)
+    for level in levels:
+        scores = level + effects
+        first = turns(len(study.trials), 3)[0]
+        gained = 0.2 * level  # each gains as much again as half of what it gained from 3 to 9
+        end(study, scores, [(3, scores[first] - 1.5 * gained), (9, scores[first] - 0.5 * gained)])
+    early = len(study.history.told) - len(levels) + LEAST - 1
+    told, expected = [], []
+
+    def pruned(scores, inside=(), foretold=np.nan):
+        told.append(end(study, scores, inside, state="pruned").number)
+        expected.append(-foretold)
+
+    for level in (0.85, 0.3, -2.0):
+        for n in (1, 2):
+            pruned([level + effects[f] for f in turns(len(study.trials), 3)[:n]], (), level)
+        now = level + effects[turns(len(study.trials), 3)[0]] - 0.1
+        pruned([], [(3, now - 0.2), (9, now)], level)
+    pruned([2.0 + effects[turns(len(study.trials), 3)[0]]], (), levels.max())  # none is taken for better than the best
+    pruned([np.nan], (), -np.inf)
+    pruned([], [(3, 0.1), (9, np.nan)], -np.inf)
+    numbers = np.array(told)
+    losses = curves(study.history).losses(numbers, len(study.history.told))
+    assert list(losses) == pytest.approx(expected)
+    before = curves(study.history).losses(numbers, early)  # as it stood when there were too few to tell
+    assert np.isfinite(before[0])
+    assert not np.allclose(before[:9], losses[:9])
+
+
+@pytest.mark.parametrize("resource", ["folds", "iterations"])
+def test_a_search_finds_no_less_and_runs_fewer_folds(resource):
+    X, y = (a[::3] for a in load_breast_cancer(return_X_y=True))
+    model = GradientBoostingClassifier(n_estimators=20, random_state=0)
+    space = {"learning_rate": stats.loguniform(1e-3, 1), "max_depth": inloop.Int(1, 3)}
+    options = {"n_iter": 24, "random_state": 0, "scoring": "neg_log_loss"}
+    plain = BayesSearchCV(model, space, **options).fit(X, y)
+    search = BayesSearchCV(model, space, pruner="auto", resource=resource, **options).fit(X, y)
+    runs = search.cv_results_["n_splits_run"]
+    assert set(runs) <= ({0, 1, 2, 3, 4, 5} if resource == "iterations" else {2, 3, 4, 5})
+    assert runs.sum() < (0.75 if resource == "iterations" else 0.85) * 24 * 5
+    assert search.best_score_ > plain.best_score_ - 0.02
+
+
+def test_estimators_without_reports_run_two_folds():
+    X, y = load_breast_cancer(return_X_y=True)
+    space = {"ccp_alpha": stats.loguniform(1e-4, 0.3)}
+    options = {"pruner": "auto", "n_iter": 20, "random_state": 0}
+    tree = DecisionTreeClassifier(random_state=0)
+    with pytest.warns(UserWarning, match="does not report"):
+        inside = BayesSearchCV(tree, space, resource="iterations", **options).fit(X, y)
+    assert {2, 5} <= set(inside.cv_results_["n_splits_run"]) <= {2, 3, 4, 5}
