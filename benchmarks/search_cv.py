@@ -2,6 +2,7 @@
 
     python benchmarks/search_cv.py              # what is missing in results/search_cv.jsonl, then the table
     python benchmarks/search_cv.py --table      # the table alone
+    python benchmarks/search_cv.py --inside     # pruning inside fits against none, 20 seeds, in search_cv_inside.jsonl
     python benchmarks/search_cv.py --seeds 2 --out FILE   # fewer seeds; the targets are theirs, so a file of its own
 
 Data come with scikit-learn; 5 folds, the same for all; one process, one thread. CPU time is that of the whole search:
@@ -22,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,7 @@ from runner import stamp  # isort: skip
 
 RESULTS = Path(__file__).parent / "results"
 CANDIDATES, FOLDS, SEEDS = 60, 5, 5
+INSIDE_SEEDS = 20  # five do not tell a loss of a few per mille from none
 PATIENCE = 1.0  # a rival gives up after so many times the cost of the random search
 FIRST = "RandomizedSearchCV"
 Space = dict[str, Distribution]
@@ -417,12 +420,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines.append(
         f"{FIRST} first meets the target itself after {np.mean(first):.0%} of its cost (a miss counts as all)."
     )
-    lines += ["", *pruning(runs, problems)]
+    lines += ["", *pruning(runs, problems, SEEDS)]
     lines += [f"CPU per candidate beside the fit: {r['overhead']} ms" for r in rows if "overhead" in r]
     return "\n".join(lines)
 
 
-def pruning(runs: dict[Any, dict[str, Any]], problems: Iterable[Problem]) -> list[str]:
+def pruning(runs: dict[Any, dict[str, Any]], problems: Iterable[Problem], seeds: int) -> list[str]:
     """Return what pruning saves over 60 candidates, and the final scores."""
     problems = [p for p in problems if p.inside]  # the others stop at the target
     lines = ["All 60 candidates of inloop: CPU without pruning / with, and the final score without -> with (and its"]
@@ -432,7 +435,7 @@ def pruning(runs: dict[Any, dict[str, Any]], problems: Iterable[Problem]) -> lis
         for p in problems:
             pairs = [
                 (runs[p.name, "inloop", s], runs[p.name, rival, s])
-                for s in range(SEEDS)
+                for s in range(seeds)
                 if (p.name, rival, s) in runs and (p.name, "inloop", s) in runs
             ]
             if not pairs:
@@ -455,13 +458,17 @@ def pruning(runs: dict[Any, dict[str, Any]], problems: Iterable[Problem]) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--inside", action="store_true")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--problems", nargs="*", default=[p.name for p in PROBLEMS])
     parser.add_argument("--rivals", nargs="*", default=list(RIVALS))
     parser.add_argument("--out", type=Path, default=RESULTS / "search_cv.jsonl")
     args = parser.parse_args()
-    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    if args.inside:
+        inside(args.workers, args.table)
+        return
+    rows = read(args.out)
     if not args.table:
         with args.out.open("a") as out, ProcessPoolExecutor(args.workers) as pool:
             for row in work(args, rows, pool):
@@ -472,6 +479,30 @@ def main() -> None:
     print(text)
     if args.out.parent == RESULTS:
         (RESULTS / "search_cv.txt").write_text(text + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def inside(workers: int, done: bool) -> None:
+    """Run what is missing of all candidates with pruning inside the fits and without, and print what it saves."""
+    path = RESULTS / "search_cv_inside.jsonl"
+    rows = read(path)
+    problems = [p for p in PROBLEMS if p.inside]
+    there = {(r["problem"], r["rival"], r["seed"]) for r in rows if "points" in r}
+    both = ("inloop", "inloop, iterations")
+    tasks = [(p.name, v, s, goal_of([])) for s in range(INSIDE_SEEDS) for p in problems for v in both]
+    tasks = [t for t in tasks if t[:3] not in there and not done]
+    with path.open("a") as out, ProcessPoolExecutor(workers) as pool:
+        for row in chain(() if rows else [stamp()], pool.map(run, *zip(*tasks, strict=True)) if tasks else ()):
+            rows.append(row)
+            out.write(json.dumps(row) + "\n")
+            out.flush()
+    runs = {(r["problem"], r["rival"], r["seed"]): r for r in rows if "points" in r}
+    text = "\n".join(pruning(runs, problems, INSIDE_SEEDS))
+    print(text)
+    (RESULTS / "search_cv_inside.txt").write_text(text)
 
 
 def goal_of(runs: list[dict[str, Any]]) -> Goal:

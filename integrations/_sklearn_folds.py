@@ -21,6 +21,7 @@ ITERATIONS = 2
 
 LEAST = 5  # complete candidates to know from what folds differ by
 _LATEST = 100  # as many of the candidates told last are looked at
+_ROUNDING = 1e-9  # of a loss: who is behind by so little is not behind
 
 
 def turns(number: int, n_splits: int) -> list[int]:
@@ -69,18 +70,16 @@ class FoldsPruner(Pruner):
     margin: float = 2.0
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
-        best = history.best
-        if best is None or FOLDS not in best.curves:
-            return False
         latest = [history.trials[number] for number in history.told[-_LATEST:]]
-        folds = Folds.of(best, latest, history.sign)
+        folds = Folds.of(history.best, latest, history.sign)
         if folds is None:
             return False
         if stream == ITERATIONS:
             run, losses = first(trial, folds.n_splits), np.array([self._promised(latest, trial, history.sign)])
         else:
             run, losses = by_fold(trial, history.sign)
-        return not folds.foretold(run, losses) - folds.best <= self.margin * folds.noise(run)
+        most = self.margin * folds.noise(run) + _ROUNDING * abs(folds.best)
+        return not folds.foretold(run, losses) - folds.best <= most
 
     def _promised(self, latest: Sequence[FrozenTrial], trial: FrozenTrial, sign: float) -> float:
         """Return the lowest loss that the first fold may come to."""
@@ -116,8 +115,10 @@ class Folds:
     off: Array
 
     @classmethod
-    def of(cls, best: FrozenTrial, trials: Iterable[FrozenTrial], sign: float) -> Folds | None:
+    def of(cls, best: FrozenTrial | None, trials: Iterable[FrozenTrial], sign: float) -> Folds | None:
         """Return what trials tell beside the best one; None: there are too few complete ones among them."""
+        if best is None or FOLDS not in best.curves:  # such as one that was added by hand
+            return None
         complete = [t for t in trials if t.state is TrialState.COMPLETE and t is not best and FOLDS in t.curves]
         losses = np.array([whole(t, sign) for t in (best, *complete)])
         losses = losses[np.isfinite(losses).all(1)]
@@ -202,12 +203,9 @@ class FoldsCurves(Curves):
     def losses(self, rows: NDArray[np.int64], told: int) -> Array:
         out = super().losses(rows, told)
         trials, sign = self.history.trials, self.history.sign
-        best = self._best(told)
         pruned = [i for i, n in enumerate(rows) if trials[n].state is TrialState.PRUNED]
-        if best is None or not pruned:
-            return out
         latest = [trials[n] for n in self.history.told[max(told - _LATEST, 0) : told]]
-        folds = Folds.of(best, latest, sign)
+        folds = Folds.of(self._best(told), latest, sign) if pruned else None
         if folds is None:
             return out
         grown: dict[tuple[int, int], Growth | None] = {}

@@ -298,7 +298,7 @@ def same_tables(one, two):
         np.testing.assert_array_equal(np.asarray(one[key]), np.asarray(two[key]), err_msg=key)
 
 
-@pytest.mark.parametrize("pruner", [None, "median"])
+@pytest.mark.parametrize("pruner", [None, "median", "auto"])
 @pytest.mark.parametrize("scoring", [None, ["accuracy", "roc_auc"]])
 def test_a_search_goes_on_where_it_stopped(tmp_path, pruner, scoring):
     options = {"pruner": pruner, "scoring": scoring, "refit": "roc_auc" if scoring else True, "n_iter": 12}

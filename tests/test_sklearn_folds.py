@@ -261,3 +261,41 @@ def test_estimators_without_reports_run_two_folds():
     with pytest.warns(UserWarning, match="does not report"):
         inside = BayesSearchCV(tree, space, resource="iterations", **options).fit(X, y)
     assert {2, 5} <= set(inside.cv_results_["n_splits_run"]) <= {2, 3, 4, 5}
+
+
+def test_candidates_alike_are_not_stopped_for_a_rounding():
+    scores = [0.1 + 0.2, 0.7, 0.1]
+    study = study_of([scores] * 6)
+    assert folds(study).noise(np.array([0])) == 0.0
+    for n in (1, 2):
+        assert not asked(study, [0.0] * n)
+        assert not asked(study, [1e-12] * n)
+        assert asked(study, [1e-6] * n)
+
+
+def test_a_best_trial_without_folds_judges_nobody():
+    study = study_of([BEST, *others()])
+    trust(study.history, FoldsCurves)
+    pruned = end(study, [0.0], state="pruned")
+    study.add_trial({"x": 0.5}, value=1.0)
+    assert study.best_value == 1.0
+    trial = study.ask()
+    trial.report(0.0, step=1, stream=FOLDS)
+    assert not FoldsPruner().prune(study.history, study.history.trials[trial.number], FOLDS)
+    losses = curves(study.history).losses(np.array([pruned.number]), len(study.history.told))
+    assert np.isfinite(losses).all()
+
+
+def test_a_row_shows_which_folds_were_run():
+    X, y = (a[::3] for a in load_breast_cancer(return_X_y=True))
+    model = GradientBoostingClassifier(n_estimators=20, random_state=0)
+    space = {"learning_rate": stats.loguniform(1e-3, 1), "max_depth": inloop.Int(1, 3)}
+    options = {"n_iter": 24, "random_state": 0, "scoring": "neg_log_loss", "pruner": "auto"}
+    table = BayesSearchCV(model, space, resource="iterations", **options).fit(X, y).cv_results_
+    ran = ~np.isnan([table[f"split{k}_test_score"] for k in range(5)]).T
+    firsts = set()
+    for number, row in enumerate(ran):
+        order = turns(number, 5)
+        assert list(row[order]) == [k < table["n_splits_run"][number] for k in range(5)]
+        firsts |= {order[0]} if table["status"][number] == "pruned" and row.any() else set()
+    assert len(firsts) >= 3
