@@ -58,8 +58,8 @@ class FoldsPruner(Pruner):
     too much rather than too little, most of all to those who learn slowly and do well in the end.
 
     The folds run one after another. All together, rung by rung, they would show a mean without the noise of the folds,
-    at five times the price of a first look: without losing the best score that saves less (1.5 times less CPU against
-    1.8 with two deviations as the margin, for candidates that a sampler proposed; ``benchmarks/fold_order.py``).
+    at five times the price of a first look: that saves less (1.1 to 1.3 times less CPU against 1.8 with two deviations
+    as the margin, for candidates that a sampler proposed; ``benchmarks/fold_order.py``).
 
     Args:
         rounds: Iterations of a whole fit, the largest number where it is searched for.
