@@ -7,7 +7,7 @@ way. Candidates are drawn at random, or proposed by inloop's sampler from the re
 orders are replayed on the same fits:
 
 * one after another, what the search does (`FoldsPruner`): the first fold reports from inside its fit, and after each
-  fold the candidate is compared with the best one on the folds that are done. Its margin is varied.
+  fold what the folds done foretell of its mean is compared with the best one's. Its margin is varied.
 * together: all folds advance from rung to rung, and the mean over the folds of what each promises is compared with
   the best one's final mean. All folds are seen, so there is no noise of the folds to allow for. A fold promises its
   score so far and what it would gain at the slope of the last two reports, or a part of that gain.

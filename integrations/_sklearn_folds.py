@@ -14,7 +14,7 @@ from inloop.samplers.curves import Curves
 from inloop.space import Array
 from numpy.typing import NDArray
 
-#: Streams of reports. At step = number of folds done: the mean over them (see `adjusted`), the score of the last one.
+#: Streams of reports. At step = number of folds done the mean over them (see `adjusted`); at step = 1 + fold its score.
 MEANS, FOLDS = 0, 1
 #: Stream of the first fold's reports from inside its fit, at step = iteration.
 ITERATIONS = 2

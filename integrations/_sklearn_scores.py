@@ -29,9 +29,11 @@ def quick(scorer: Any, y: Any) -> Callable[[Any, Any], float | None] | None:
     classes, codes = np.unique(np.asarray(y), return_inverse=True)
 
     def score(model: Any, X: Any) -> float | None:
-        if not np.array_equal(model.classes_, classes):
+        if not hasattr(model, "predict_proba") or not np.array_equal(getattr(model, "classes_", ()), classes):
             return None
         shares = model.predict_proba(X)
+        if shares.shape != (len(codes), len(classes)):
+            return None
         if not (shares >= 0.0).all() or not (np.abs(shares.sum(1) - 1.0) < 1e-3).all():
             return None
         if len(classes) == 2:  # of two classes the scorer sees the share of the second one alone

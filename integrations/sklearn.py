@@ -455,6 +455,7 @@ class BayesSearchCV(BaseSearchCV):
             seed=int(seed),
             space=space.space,
         )
+        # other pruners stop all candidates inside the same fold, where its levels can be compared
         trust(study.history, FoldsCurves if self.pruner == "auto" or self.resource == "folds" else Curves)
         if not study.trials:
             for params in self.initial_params or ():

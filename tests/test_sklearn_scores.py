@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from inloop.integrations._sklearn_scores import quick
 from sklearn.datasets import load_breast_cancer, load_wine
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.metrics import get_scorer, log_loss, make_scorer
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import StandardScaler
@@ -40,6 +40,8 @@ def test_it_leaves_to_the_scorer_what_is_not_as_usual():
     ):
         assert quick(other, y) is None
     assert quick(SCORER, y[:, None]) is None
+    assert quick(SCORER, y)(SGDClassifier(loss="hinge").fit(X, y), X) is None  # has no shares
+    assert quick(SCORER, y)(LinearRegression().fit(X, y), X) is None
 
 
 def test_it_leaves_shares_that_are_none_to_the_scorer():
