@@ -1,5 +1,6 @@
 """Laws of the hooks for CatBoost, Keras, Hugging Face's Trainer, skorch and Ignite, on real training."""
 
+import concurrent.futures
 import copy
 import math
 import multiprocessing
@@ -53,6 +54,12 @@ class Run:
         return {"before": [early, self.hook], "after": [self.hook, early], None: [self.hook]}[self.stopping]
 
 
+def alone(fit, *args, **kwargs):
+    """Fit in a thread that ends: CatBoost leaves behind, as the context of all later errors, what callbacks raised."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(fit, *args, **kwargs).result()
+
+
 class CatBoost:
     """``CatBoostClassifier``."""
 
@@ -96,7 +103,8 @@ class CatBoost:
         )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Failed to import numba")
-            return model.fit(X, Y, eval_set=(X_VALID, Y_VALID), init_model=run.resume, callbacks=[Watch(), run.hook])
+            watch = [Watch(), run.hook]
+            return alone(model.fit, X, Y, eval_set=(X_VALID, Y_VALID), init_model=run.resume, callbacks=watch)
 
     def resumed(self, trial, model):
         return self.hook(trial, start=model.tree_count_)
@@ -471,7 +479,7 @@ def test_catboost_sets_metrics_and_periods():
         model = catboost.CatBoostClassifier(
             iterations=8, thread_count=1, verbose=False, allow_writing_files=False, **params
         )
-        return model.fit(X, Y, eval_set=[(X_VALID, Y_VALID)] * sets or None, callbacks=[hook])
+        return alone(model.fit, X, Y, eval_set=[(X_VALID, Y_VALID)] * sets or None, callbacks=[hook])
 
     trial = ask(direction="maximize")
     fit(CatBoostPruningCallback(trial, "AUC", "validation_1"), 2, custom_metric=["AUC"])

@@ -106,7 +106,7 @@ def test_trials_travel_and_come_back(executor, storage):
     assert states[TrialState.COMPLETE] + states[TrialState.PRUNED] == 24
     assert states[TrialState.PRUNED] >= 4  # live pruning across workers
     for t in study.trials:
-        assert t.reports == 12 if t.state is TrialState.COMPLETE else 0 < t.reports < 12
+        assert t.reports == 12 if t.state is TrialState.COMPLETE else 0 < t.reports <= 12
         assert t.curve[0] == t.params["x"] ** 2 + 1
     assert len({t.params["x"] for t in study.trials}) == 24
 
