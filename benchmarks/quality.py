@@ -93,7 +93,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--trials", type=int)
     p.add_argument("--noise", type=float, help="in what rivals are told, in distances from median to best")
     p.add_argument("--pending", help="trials running at once, several numbers separated by commas")
-    p.add_argument("--against", help="the rival whose wins and losses are counted")
+    p.add_argument("--against", help="whose wins and losses are counted (default: inloop, or the first rival)")
     p.add_argument("--jobs", type=int, default=1, help="processes")
     p.add_argument("--data", help="folder of the surrogates")
     p.add_argument("--report-only", action="store_true")
@@ -178,8 +178,9 @@ def show(x: Experiment, path: Path, data: str | None, command: str) -> None:
         print("No runs.")
         return
     scores = report.Scores(kept, x.trials)
-    parts = [report.table(scores, x.against, (25, 50, 100)), report.by_problem(scores, x.against)]
-    parts += [x.also(scores, x.against)] if x.also else []
+    against = x.against if x.against in scores.rivals else scores.rivals[0]
+    parts = [report.table(scores, against, (25, 50, 100)), report.by_problem(scores, against)]
+    parts += [x.also(scores, against)] if x.also else []
     text = "\n\n".join([*parts, command])
     print(text)
     path.with_suffix(".txt").write_text(text + "\n")

@@ -88,3 +88,5 @@ def test_one_command_runs_what_is_missing_and_reports_it(tmp_path):
     assert sum("losses" in r for r in rows) == 2 * 2 * 2  # rivals, pending, seeds
     assert "inloop, 2 pending" in (tmp_path / "tiny.txt").read_text()
     assert (tmp_path / "tiny.png").stat().st_size > 0
+    others = [*command, "1", "--rivals", "random,inloop TPE", "--pending", "2"]  # none is what is compared by default
+    assert b"against" in subprocess.run(others, check=True, capture_output=True).stdout

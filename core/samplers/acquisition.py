@@ -14,6 +14,7 @@ from .gaussian_process import Posterior
 from .moves import mutate, settle
 
 _LOG_ROOT_2PI = 0.5 * math.log(2.0 * math.pi)
+_FAR_BELOW, _FAR_ABOVE = -1000.0, 25.0  # beyond, one term is all that counts
 
 
 @dataclass(frozen=True)
@@ -110,28 +111,16 @@ class Optimism:
 
 def log_h(u: Array) -> Array:
     """Return ``log(phi(u) + u Phi(u))`` without cancellation for very negative ``u``."""
-    near = u > -1.0
-    if near.all():
-        return _log_h_near(u)
-    out = _log_h_far(np.minimum(u, -1.0))
-    if near.any():
-        out[near] = _log_h_near(u[near])
-    return out
-
-
-def _log_h_near(u: Array) -> Array:
-    from scipy.special import ndtr
-
-    out: Array = np.log(np.exp(-0.5 * u * u - _LOG_ROOT_2PI) + u * ndtr(u))
-    return out
-
-
-def _log_h_far(u: Array) -> Array:
     from scipy.special import erfcx
 
-    mills = u * math.sqrt(math.pi / 2.0) * erfcx(-u / math.sqrt(2.0))
-    tail = np.where(u > -1000.0, np.log1p(np.maximum(mills, -1.0 + 1e-15)), -2.0 * np.log(-u))
-    out: Array = -0.5 * u * u - _LOG_ROOT_2PI + tail
+    near = np.minimum(np.maximum(u, _FAR_BELOW), _FAR_ABOVE)
+    mills = near * math.sqrt(math.pi / 2.0) * erfcx(-near / math.sqrt(2.0))
+    out: Array = np.log1p(np.maximum(mills, -1.0 + 1e-15)) - 0.5 * near * near - _LOG_ROOT_2PI
+    far = near != u
+    if far.any():
+        v = u[far]
+        with np.errstate(invalid="ignore"):
+            out[far] = np.where(v > 0.0, np.log(v), -0.5 * v * v - _LOG_ROOT_2PI - 2.0 * np.log(-v))
     return out
 
 
@@ -174,8 +163,8 @@ def maximise(
 def _starts(points: Array, values: Array, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return the best point and others drawn from the next best by their expected improvement."""
     top = np.argsort(-values, kind="stable")[:16]
-    p = np.exp(values[top[1:]] - values[top[1]]) + 1e-12
-    others = rng.choice(top[1:], min(n - 1, len(top) - 1), replace=False, p=p / p.sum())
+    # the largest of sums with Gumbel noise are a draw without replacement, Kool, van Hoof and Welling, ICML 2019
+    others = top[1:][np.argsort(-values[top[1:]] - rng.gumbel(size=len(top) - 1), kind="stable")[: n - 1]]
     chosen = np.concatenate([top[:1], others])
     return points[chosen], values[chosen]
 
@@ -192,5 +181,5 @@ def _climb(acquisition: Acquisition, space: Space, starts: Array, evaluations: i
         units[:, numeric] = x
         return acquisition.with_gradient(units)
 
-    units[:, numeric] = ascend(at, starts[:, numeric], free, evaluations)
+    units[:, numeric], _ = ascend(at, starts[:, numeric], free, evaluations)
     return units

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..space import Array
 
 _FIRST = 0.1  # length of the first step along any axis, in units of the bounds' distance
-_LEAST = 1e-9  # gain for which it is worth going on
+_LONGEST = 0.25  # step along any axis
 _GAIN = 1e-4  # of the gain that the slope promises, the least that is taken for one
 
 
@@ -19,41 +19,50 @@ def ascend(
     starts: Array,
     free: NDArray[np.bool_],
     evaluations: int,
-) -> Array:
-    """Return points moved uphill in the unit cube, none lower than its start.
+    least: float = 1e-9,
+    inverse: Array | None = None,
+) -> tuple[Array, Array]:
+    """Return points moved uphill in the unit cube, none lower than its start, and their inverse Hessians ``(m, p, p)``.
 
     Projected BFGS, each point with an inverse Hessian and a step length of its own; Nocedal and Wright, "Numerical
     optimization", Springer, 2006, sections 6.1 and 16.7. One call of ``function`` serves all points: for a handful of
     cheap ones that is many times faster than one optimisation after another.
 
     Args:
-        function: Rows ``(m, p)`` to values ``(m,)``, in which gains of 1e-9 are nothing, and derivatives ``(m, p)``.
+        function: Rows ``(m, p)`` to values ``(m,)`` and derivatives ``(m, p)``; -inf where it has no value.
         starts: ``(m, p)`` in [0, 1].
         free: ``(m, p)`` what may be moved.
-        evaluations: Calls of ``function``, the one at the starts included.
+        evaluations: Calls of ``function`` at most, the one at the starts included.
+        least: Gain, by the slope, for which it is worth going on.
+        inverse: ``(m, p, p)`` inverse Hessians of the turned function to begin with.
     """
     x = starts
     value, slope = function(x)
     slope = np.where(free, slope, 0.0)
-    steepest = np.abs(slope).max(1, initial=0.0)
     identity = np.eye(x.shape[1])
-    inverse = identity * (_FIRST / np.maximum(steepest, _FIRST))[:, None, None]
+    fresh = np.full(len(x), inverse is None)  # nothing is known of the curvature yet
+    if inverse is None:
+        steepest = np.abs(slope).max(1, initial=0.0)
+        inverse = identity * (_FIRST / np.maximum(steepest, _FIRST))[:, None, None]
+    else:
+        inverse = inverse.copy()
     length = np.ones(len(x))
-    fresh = np.ones(len(x), bool)  # nothing is known of the curvature yet
     for _ in range(evaluations - 1):
         inside = np.where(slope > 0.0, x < 1.0, x > 0.0)
         g = np.where(inside, slope, 0.0)
         way = np.where(inside, (inverse @ g[:, :, None])[:, :, 0], 0.0)
-        new = np.clip(x + length[:, None] * way, 0.0, 1.0)
+        reach = length / np.maximum(np.abs(way).max(1, initial=0.0) / _LONGEST, 1.0)
+        new = np.minimum(np.maximum(x + reach[:, None] * way, 0.0), 1.0)
         step = new - x
         promised = (step * g).sum(1)
-        if not (promised > _LEAST).any():
+        if not (promised > least).any():
             break
         there, slope_there = function(new)
         slope_there = np.where(free, slope_there, 0.0)
         bend = slope - slope_there
         curvature = (step * bend).sum(1)
         bends = curvature > 1e-8 * np.sqrt((step * step).sum(1) * (bend * bend).sum(1))
+        bends &= there > -np.inf
         first = fresh & bends
         if first.any():
             scale = curvature[first] / (bend[first] ** 2).sum(1)
@@ -65,7 +74,7 @@ def ascend(
         x = np.where(better[:, None], new, x)
         value = np.where(better, there, value)
         slope = np.where(better[:, None], slope_there, slope)
-    return x
+    return x, inverse
 
 
 def _learn(inverse: Array, step: Array, bend: Array, curvature: Array) -> None:

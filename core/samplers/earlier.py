@@ -175,7 +175,7 @@ def _source(rows: list[tuple[list[float], float]], space: Space, rest: Array) ->
     if len(losses) < 2 or not len(inputs) or not warp.deviation(losses, ones) > 0:
         return Source(units, losses, None)
     at, targets = np.where(np.isnan(units), rest, units), warp.standard(losses, ones)
-    theta = fit(Data.of(at, targets, inputs), Prior(length=(0.3, 0.8), noise=(-5.0, 2.0)), None, 30)
+    theta = fit(Data.of(at, targets, inputs), Prior(length=(0.3, 0.8), noise=(-5.0, 2.0))).theta
     return Source(units, losses, Posterior(at, targets, inputs, theta))
 
 

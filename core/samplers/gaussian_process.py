@@ -19,12 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..space import Array, Columns
+from .ascent import ascend
 
 _JITTER = 1e-6
 _BLOCK = 16_384  # numbers of a matrix that stay in a core's cache; larger ones take twice as long
 _LENGTHS = (math.log(0.02), math.log(100.0))
 _SCALES = (-3.0, 4.0)
 _NOISES = (math.log(1e-6), 0.0)
+_FIRST, _AGAIN = 36, 15  # evaluations of the posterior at most: of a first fit, of one that goes on from another
+_LEAST = 0.003  # gain in log posterior for which a fit goes on
 
 
 @dataclass(frozen=True)
@@ -195,27 +198,46 @@ class Data:
         return cls(np.ascontiguousarray(units[:, inputs.numeric]), differs, targets, inputs.study, inputs.kernel)
 
 
-def fit(data: Data, prior: Prior, start: Array | None, iterations: int) -> Array:
-    """Return the theta of largest posterior found by L-BFGS-B from ``start`` (None: the prior's usual one)."""
-    from scipy.optimize import minimize
+@dataclass(frozen=True)
+class Fit:
+    """Hyperparameters of largest posterior, as far as they were looked for.
 
+    Attributes:
+        theta: ``(p + q + 2,)`` the hyperparameters.
+        inverse: Inverse Hessian there of the negative log posterior, by shares of the ranges of theta.
+        rows: Observations they were fitted to.
+    """
+
+    theta: Array
+    inverse: Array
+    rows: int
+
+
+def fit(data: Data, prior: Prior, start: Fit | None = None) -> Fit:
+    """Look for the theta of largest posterior from an earlier fit (None: from the prior's usual theta).
+
+    Going on with the curvature that the earlier fit has found saves a third of the steps. Of more observations the
+    likelihood's grows in proportion, the prior's does not: it is taken to grow with the square root.
+    """
     lengths = data.numeric.shape[1] + len(data.differs)
+    low, high = np.array([_LENGTHS] * lengths + [_SCALES, _NOISES]).T
+    rows = len(data.targets)
     if start is None:
-        start = np.array([math.log(0.5)] * lengths + [0.0, -4.0])
+        theta = np.array([math.log(0.5)] * lengths + [0.0, -4.0])
         if data.study:
-            start[lengths - 1] = prior.study[0]
-    bounds = [_LENGTHS] * lengths + [_SCALES, _NOISES]
-    found = minimize(
-        log_posterior,
-        start,
-        (data, prior),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxiter": iterations, "ftol": 1e-2 / len(data.targets)},
-    )
-    theta: Array = found.x
-    return theta if math.isfinite(found.fun) else start
+            theta[lengths - 1] = prior.study[0]
+        evaluations, inverse = _FIRST, None
+    else:
+        theta, evaluations = start.theta, _AGAIN
+        inverse = start.inverse[None] * math.sqrt(start.rows / rows)
+
+    def rising(shares: Array) -> tuple[Array, Array]:
+        value, gradient = log_posterior(low + shares[0] * (high - low), data, prior)
+        return np.array([-value]), -(gradient * (high - low))[None]
+
+    shares = ((theta - low) / (high - low))[None]
+    found, inverse = ascend(rising, shares, np.ones(shares.shape, bool), evaluations, _LEAST, inverse)
+    return Fit(low + found[0] * (high - low), inverse[0], rows)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from . import warp
 from .acquisition import Acquisition, LogImprovement, Search, maximise
 from .curves import curves
 from .earlier import Source, earlier
-from .gaussian_process import Data, Inputs, Kernel, Posterior, Prior, fit, matern_32
+from .gaussian_process import Data, Fit, Inputs, Kernel, Posterior, Prior, fit, matern_32
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
 from .threads import one_thread
@@ -34,6 +34,7 @@ _REPORTS = 3  # a running trial with so many reports is learned from; one with f
 _HUGE = 1e100  # farther losses count as that: their squares must stay finite
 _JUDGES = 100  # latest trials by which earlier studies are judged
 _DESIGN = 256  # Sobol points at most
+_KEPT = 64  # fits
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Belief:
         """What is to be improved on."""
         return float(self.level.min())
 
+
+_Key = tuple[Model, int, int]  # of a fit: the model, how many told trials, how many earlier studies
 
 RANKED = Model(warp.half_rank, Prior())
 PLAIN = Model(warp.standard, Prior(length=(0.3, 0.8), noise=(-5.0, 2.0)))
@@ -207,7 +210,7 @@ class GPSampler(Sampler):
         rows, counts = np.concatenate([rows, seen]), np.concatenate([counts, np.ones(len(seen))])
         seen_so_far = _observed(memory, rows, counts, told, memory.sources(_checkpoint(told)))
         targets = seen_so_far.targets(model)
-        theta = self._theta(memory, model, _checkpoint(told))
+        theta = self._fit(memory, model, _checkpoint(told)).theta
         posterior = Posterior(seen_so_far.units, targets, replace(seen_so_far.inputs, kernel=model.kernel), theta)
         level = posterior.predict(posterior.units)[0] if posterior.noise > self.noisy else targets
         return Belief(posterior, np.where(seen_so_far.known, level, math.inf), seen_so_far)
@@ -226,19 +229,19 @@ class GPSampler(Sampler):
             bases = np.concatenate([bases[:2], theirs[:1], bases[2:3], theirs[1:]])[: self.search.bases]
         return maximise(acquisition, space, bases, rng, self.search)
 
-    def _theta(self, memory: _Memory, model: Model, count: int) -> Array:
-        """Return the hyperparameters after the first ``count`` told trials."""
+    def _fit(self, memory: _Memory, model: Model, count: int) -> Fit:
+        """Return the fit of the hyperparameters to the first ``count`` told trials."""
         key = model, count, len(memory.history.earlier)
-        theta = memory.thetas.get(key)
-        if theta is None:
+        found = memory.recall(key)
+        if found is None:
             data = self._data(memory, model, count)
             before = max(_doublings(self.startup, count), default=None)
-            start = None if before is None else self._theta(memory, model, before)
-            if start is not None and len(start) != data.numeric.shape[1] + len(data.differs) + 2:
+            start = None if before is None else self._fit(memory, model, before)
+            if start is not None and len(start.theta) != data.numeric.shape[1] + len(data.differs) + 2:
                 start = None  # a study to learn from has come or gone
-            theta = fit(data, model.prior, start, 30 if start is None else 10)
-            memory.keep(key, theta)
-        return theta
+            found = fit(data, model.prior, start)
+            memory.keep(key, found)
+        return found
 
     def _data(self, memory: _Memory, model: Model, count: int) -> Data:
         """Return the observations that hyperparameters after ``count`` told trials are fitted to."""
@@ -256,7 +259,7 @@ class _Memory(Follower):
         self.space = space
         super().__init__(history)
         self.inputs = Inputs.of(space.columns)
-        self.thetas: dict[tuple[Model, int, int], Array] = {}
+        self._fits: dict[_Key, Fit] = {}
         self._rest = resting(space)
         self._tried: set[int] = set()
         self._sources: dict[tuple[int, int], list[Source]] = {}
@@ -320,10 +323,18 @@ class _Memory(Follower):
             self._grid = grid(self.space)
         return self._grid
 
-    def keep(self, key: tuple[Model, int, int], theta: Array) -> None:
-        if len(self.thetas) >= 64:
-            self.thetas.clear()
-        self.thetas[key] = theta
+    def recall(self, key: _Key) -> Fit | None:
+        """Return a fit, None if it was not kept."""
+        found = self._fits.pop(key, None)
+        if found is not None:
+            self._fits[key] = found  # now the last one to be dropped
+        return found
+
+    def keep(self, key: _Key, fit: Fit) -> None:
+        """Keep a fit, in the place of the one that was not recalled for longest."""
+        if len(self._fits) >= _KEPT:
+            del self._fits[next(iter(self._fits))]
+        self._fits[key] = fit
 
 
 _MEMORIES: WeakKeyDictionary[History, dict[tuple[GPSampler, Space], _Memory]] = WeakKeyDictionary()
