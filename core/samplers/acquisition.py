@@ -14,6 +14,7 @@ from .gaussian_process import Posterior
 from .moves import mutate, settle
 
 _LOG_ROOT_2PI = 0.5 * math.log(2.0 * math.pi)
+_LEAST = 1e-4  # gain for which starts are climbed from
 _FAR_BELOW, _FAR_ABOVE = -1000.0, 25.0  # beyond, one term is all that counts
 
 
@@ -37,7 +38,7 @@ class Search:
     starts: int = 4
     rounds: int = 2
     mutations: int = 32
-    climb: int = 12
+    climb: int = 10
 
 
 class Acquisition(Protocol):
@@ -181,5 +182,5 @@ def _climb(acquisition: Acquisition, space: Space, starts: Array, evaluations: i
         units[:, numeric] = x
         return acquisition.with_gradient(units)
 
-    units[:, numeric], _ = ascend(at, starts[:, numeric], free, evaluations)
+    units[:, numeric], _ = ascend(at, starts[:, numeric], free, evaluations, _LEAST)
     return units
