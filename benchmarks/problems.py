@@ -123,9 +123,7 @@ def learning_curves(instance: str, data: str | None = None) -> tuple[Space, Call
         FileNotFoundError: If the surrogates are not there.
     """
     problem = _surrogate(f"lcbench/{instance}", "lcbench", instance, data)
-    folder = surrogates_at(data)
-    assert folder is not None
-    task = _reader(folder).Problem("lcbench", instance)
+    task = _reader(_surrogates(problem.name, data)).Problem("lcbench", instance)
     epochs = [{"epoch": e} for e in range(1, 53)]
 
     def curve(params: Params) -> np.ndarray:
@@ -133,6 +131,22 @@ def learning_curves(instance: str, data: str | None = None) -> tuple[Space, Call
         return np.array([row["val_accuracy"] for row in rows])
 
     return problem.space, curve
+
+
+def data_sets_with_curves(data: str | None = None) -> list[str]:
+    """Return the instances that `learning_curves` knows.
+
+    Raises:
+        FileNotFoundError: If the surrogates are not there.
+    """
+    return sorted(_reader(_surrogates("lcbench", data)).instances("lcbench"), key=int)
+
+
+def _surrogates(name: str, data: str | None) -> Path:
+    folder = surrogates_at(data)
+    if folder is None:
+        raise FileNotFoundError(f"{name} needs the surrogates: give --data or YAHPO_DATA, a folder with yahpo.py.")
+    return folder
 
 
 @cache
@@ -147,10 +161,7 @@ def _reader(folder: Path) -> ModuleType:
 
 
 def _surrogate(name: str, scenario: str, instance: str, data: str | None) -> Problem:
-    folder = surrogates_at(data)
-    if folder is None:
-        raise FileNotFoundError(f"{name} needs the surrogates: give --data or YAHPO_DATA, a folder with yahpo.py.")
-    task = _reader(folder).Problem(scenario, instance)
+    task = _reader(_surrogates(name, data)).Problem(scenario, instance)
     target, sign = task.meta["target"], -1.0 if task.maximize else 1.0
     dists = {p["name"]: _surrogate_dist(p) for p in task.space}
     when = {p["name"]: {p["condition"][0]: list(p["condition"][1])} for p in task.space if p["condition"]}

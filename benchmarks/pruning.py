@@ -3,6 +3,7 @@
     python benchmarks/pruning.py                             # 8 data sets x 5 seeds, 20 x 52 epochs, noisy, one worker
     python benchmarks/pruning.py --runs 50 --noise 0 --workers 4
     python benchmarks/pruning.py --trained                   # LightGBM and a small net, trained here
+    python benchmarks/pruning.py --all --seeds 4             # inloop with and without pruning on all 34 data sets
     python benchmarks/pruning.py --report-only
 
 Curves are those of the lcbench surrogate (see ``problems.py``): validation accuracy over 52 epochs, with noise of
@@ -11,7 +12,9 @@ Curves are those of the lcbench surrogate (see ``problems.py``): validation accu
 turns, an epoch each. The incumbent is the complete
 trial whose value, the last report, is best (before there is one, the trial whose last report is); its regret is that of
 its accuracy without noise, over that of the median of random parameters. Every run is a line of
-``results/pruning.jsonl`` or ``results/pruning_trained.jsonl``; runs that are there already are not repeated.
+``results/pruning.jsonl``, ``pruning_trained.jsonl`` or ``pruning_all.jsonl``; runs that are there already are not
+repeated. Of the 34 data sets 3945, 34539, 189862, 126025, 167149, 167181, 168329 and 189906 were used to develop the
+pair.
 """
 
 from __future__ import annotations
@@ -278,9 +281,11 @@ def paired(regret: dict[str, dict[tuple[str, int], list[float]]]) -> str:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--rivals", default=DEFAULT, help=f"names separated by semicolons, of: {'; '.join(RIVALS)}")
+    p.add_argument("--rivals", help=f"names separated by semicolons, of: {'; '.join(RIVALS)}")
     p.add_argument("--instances", help="names separated by commas")
-    p.add_argument("--trained", action="store_true", help="real trainings instead of the surrogate")
+    curves = p.add_mutually_exclusive_group()
+    curves.add_argument("--trained", action="store_true", help="real trainings instead of the surrogate")
+    curves.add_argument("--all", action="store_true", help="all data sets of the surrogate, by default no rival")
     p.add_argument("--seeds", type=int, default=5)
     p.add_argument("--runs", type=int, default=20, help="the budget, in full runs (default: 20)")
     p.add_argument("--noise", type=float, help="sd in percentage points (default: 0.5, trained: 0)")
@@ -289,7 +294,9 @@ def main() -> None:
     args = p.parse_args()
     noise = args.noise if args.noise is not None else 0.0 if args.trained else 0.5
     setting = {"runs": args.runs, "noise": noise, "workers": args.workers}
-    path = RESULTS / ("pruning_trained.jsonl" if args.trained else "pruning.jsonl")
+    kind = "_trained" if args.trained else "_all" if args.all else ""
+    path = RESULTS / f"pruning{kind}.jsonl"
+    rivals = (args.rivals or ("inloop;inloop, no pruning" if args.all else DEFAULT)).split(";")
     rows = runner.read(path)
     if not args.report_only:
         done = {
@@ -297,9 +304,14 @@ def main() -> None:
         }
         known = {r["instance"] for r in rows if "median" in r}
         rows += runner.append(path, [{"stamp": runner.stamp()}])
-        wanted = args.instances.split(",") if args.instances else list(learning.CURVES if args.trained else INSTANCES)
+        if args.instances:
+            wanted = args.instances.split(",")
+        elif args.all:
+            wanted = problems.data_sets_with_curves()
+        else:
+            wanted = list(learning.CURVES if args.trained else INSTANCES)
         rows += runner.append(path, (reference(i) for i in wanted if i not in known))
-        jobs = [(i, r, s) for i in wanted for s in range(args.seeds) for r in args.rivals.split(";")]
+        jobs = [(i, r, s) for i in wanted for s in range(args.seeds) for r in rivals]
         jobs = [j for j in jobs if (*j, *setting.values()) not in done]
         for n, row in enumerate(runner.append(path, (play(*j, setting) for j in jobs)), 1):
             rows.append(row)
