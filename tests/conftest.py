@@ -18,6 +18,8 @@ import time
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # before any test imports Keras
+# Threads of fits this small wait for each other: where something else keeps a core busy, for minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def found(*patterns):
