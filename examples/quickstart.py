@@ -123,16 +123,21 @@ class Search:
     def row(self) -> str:
         """Return what was found, and how the winner does on the test set."""
         trials, best = self.study.trials, self.study.best_trial
-        proba = self._models[best.number].predict_proba(self._data.X_test)
-        error = np.mean(proba.argmax(axis=1) != self._data.y_test)
+        proba, y = self._models[best.number].predict_proba(self._data.X_test), self._data.y_test
+        loss, wrong = -np.log(proba[np.arange(len(y)), y]), proba.argmax(axis=1) != y
         pruned = sum(t.state is inloop.TrialState.PRUNED for t in trials)
         return (
             f"{self.name:26} {len(trials):6} {pruned:7} {self.rounds:7} {best.value:11.4f} "
-            f"{log_loss(self._data.y_test, proba):10.4f} {error:11.2%} {self._wall:7.1f} {self._cpu:6.1f}"
+            f"{mean(loss, '.3f'):>17}{mean(wrong, '.1%'):>15}{self._wall:8.1f} {self._cpu:6.1f}"
         )
 
 
-HEADER = "search                     trials  pruned  rounds  validation  test loss  test error  wall s  CPU s"
+def mean(values: np.ndarray, form: str) -> str:
+    """Return the mean of ``values`` and its standard error."""
+    return f"{values.mean():{form}} +- {values.std() / math.sqrt(len(values)):{form}}"
+
+
+HEADER = "search                     trials  pruned  rounds  validation        test loss     test error  wall s  CPU s"
 
 
 def draw(pruned: Search, others: list[Search], path: str, title: str) -> None:
@@ -171,7 +176,8 @@ def main() -> None:
     rows += [full.row(), random.row()]
     pruned.run(rounds=full.rounds)  # the same search goes on
     rows.append(pruned.row().replace("with pruning           ", "with pruning, more trials", 1))
-    print("", HEADER, *rows, sep="\n")  # at the end, after what the searches may warn of
+    note = f"+-: standard error over the {len(data.y_test)} rows of the test set"
+    print("", HEADER, *rows, note, sep="\n")  # at the end, after what the searches may warn of
 
     draw(pruned, [full, random], args.picture, title)
     print(f"\nThe picture is in {args.picture}")
