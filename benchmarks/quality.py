@@ -50,7 +50,7 @@ class Experiment:
         trials, seeds: Of each run, and how many runs.
         noise: Standard deviation, in distances from the median of random trials to the best loss.
         pending: How many trials are running at once, several separated by commas.
-        against: The rival whose wins and losses are counted.
+        against: The rival whose wins and losses are counted; by default inloop, or the first where it is none.
         also: What else is reported.
     """
 
@@ -60,7 +60,7 @@ class Experiment:
     seeds: int = 5
     noise: float = 0.0
     pending: str = "1"
-    against: str = "inloop"
+    against: str = ""
     also: Callable[[report.Scores, str], str] | None = None
 
 
@@ -178,7 +178,9 @@ def show(x: Experiment, path: Path, data: str | None, command: str) -> None:
         print("No runs.")
         return
     scores = report.Scores(kept, x.trials)
-    against = x.against if x.against in scores.rivals else scores.rivals[0]
+    against = x.against or ("inloop" if "inloop" in scores.rivals else scores.rivals[0])
+    if against not in scores.rivals:
+        raise SystemExit(f"--against {against!r} is none of the rivals {scores.rivals}.")
     parts = [report.table(scores, against, (25, 50, 100)), report.by_problem(scores, against)]
     parts += [x.also(scores, against)] if x.also else []
     text = "\n\n".join([*parts, command])

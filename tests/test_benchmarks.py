@@ -89,4 +89,7 @@ def test_one_command_runs_what_is_missing_and_reports_it(tmp_path):
     assert "inloop, 2 pending" in (tmp_path / "tiny.txt").read_text()
     assert (tmp_path / "tiny.png").stat().st_size > 0
     others = [*command, "1", "--rivals", "random,inloop TPE", "--pending", "2"]  # none is what is compared by default
-    assert b"against" in subprocess.run(others, check=True, capture_output=True).stdout
+    assert b"against the row" in subprocess.run(others, check=True, capture_output=True).stdout
+    wrong = subprocess.run([*others, "--against", "nobody"], check=False, capture_output=True)
+    assert wrong.returncode
+    assert b"'nobody' is none of the rivals" in wrong.stderr
