@@ -56,6 +56,8 @@ class Log:
         self.lock = threading.RLock()
         self.lease = lease if storage.shared else 0.0
         self._heard: dict[str, float] = {}  # other worker -> when it was last heard of
+        #: Whether nobody else has written since this process's last `create`: a guess that spares reads.
+        self.alone = False
         self._since = time.monotonic()
         self._enter_process()
         self.sync()
@@ -75,12 +77,31 @@ class Log:
                 self._after_fork()
             if facts:
                 events = [self._event(*fact) for fact in facts]
-                at = self.storage.append(self.name, events)
-                if self.lease:
-                    self._spoke = time.monotonic()
-                if at == self.history.events:  # nobody else has written since: there is nothing to read
-                    self.history.apply(events)
-                    return
+                self._fold_own(events, self.storage.append(self.name, events))
+            else:
+                self.read()
+
+    def write_next(self, *facts: Fact) -> bool:
+        """Do what `sync` and then `write` do, in one step, if nobody else has written; or else `sync` alone.
+
+        Returns:
+            Whether the facts were written.
+        """
+        with self.lock:
+            if self._born != forks[0]:
+                self._after_fork()
+            events = [self._event(*fact) for fact in facts]
+            at = self.storage.append_next(self.name, events, self.history.events)
+            self._fold_own(events, at)
+            return at >= 0
+
+    def _fold_own(self, events: list[Event], at: int) -> None:
+        """Fold in what this process has appended at a position of the log, and what others have."""
+        if self.lease:
+            self._spoke = time.monotonic()
+        if at == self.history.events:  # nobody else has written since: there is nothing to read
+            self.history.apply(events)
+        else:
             self.read()
 
     def _event(self, kind: str, trial: int, data: Any) -> Event:
@@ -108,14 +129,25 @@ class Log:
         others = {e[0] for e in events} - {self.worker}
         if others:
             self._heard.update(dict.fromkeys(others, time.monotonic()))
+            self.alone = False
         self.history.apply(events)
 
     def create(self, takes_queued: bool) -> FrozenTrial:
         """Start a trial, leased to this process, and return it."""
         with self.lock:
             self.write(("created", -1, (time.time(), takes_queued, self.lease)))
-            self._beat()
-            return self.history.trials[self.history.newest[self.worker]]
+            return self._created()
+
+    def create_next(self) -> FrozenTrial | None:
+        """Do what `sync` and then `create` do if nobody else has written; or else `sync` alone, and return None."""
+        with self.lock:
+            written = self.write_next(("created", -1, (time.time(), True, self.lease)))
+            return self._created() if written else None
+
+    def _created(self) -> FrozenTrial:
+        self._beat()
+        self.alone = True
+        return self.history.trials[self.history.newest[self.worker]]
 
     def take_over(self, trial: FrozenTrial) -> None:
         """Lease a running trial to this process, which has got it from another."""
@@ -127,22 +159,34 @@ class Log:
         """End a trial unless it has ended; of two ends in the log the first counts."""
         with self.lock:
             if not trial.finished:
-                end: Fact = ("finished", trial.number, (state.name, value, time.time()))
-                self.write(*trial.held_facts(), end)
+                self.write(*trial.held_facts(), _end(trial, state, value))
             return trial
+
+    def finish_next(self, trial: FrozenTrial, state: TrialState, value: float | None) -> bool:
+        """Do what `sync` and then `finish` do if nobody else has written; or else `sync` alone. Return whether."""
+        with self.lock:
+            return not trial.held and self.write_next(_end(trial, state, value))
 
     def expire(self) -> None:
         """Declare the trials of workers LOST that were silent for longer than their lease."""
-        if not self._heard:  # nobody else has ever written here
-            return
-        now = time.monotonic()
-        with self.lock:
-            for number in list(self.history.running):
-                trial = self.history.trials[number]
-                silent = now - self._heard.get(trial.worker, self._since)
-                if trial.lease and trial.worker != self.worker and silent > trial.lease:
-                    logger.warning("trial %d is LOST: nothing heard of its worker for %.0f s", number, silent)
-                    self.finish(trial, TrialState.LOST, None)
+        if self._heard:  # somebody else has written here
+            with self.lock:
+                if self._silent():
+                    self.sync()  # they may have spoken since
+                    for trial, seconds in self._silent():
+                        logger.warning(
+                            "trial %d is LOST: nothing heard of its worker for %.0f s", trial.number, seconds
+                        )
+                        self.finish(trial, TrialState.LOST, None)
+
+    def _silent(self) -> list[tuple[FrozenTrial, float]]:
+        """Return the trials whose workers were not heard of for longer than their lease, and for how long."""
+        now, found = time.monotonic(), []
+        for trial in (self.history.trials[number] for number in self.history.running):
+            seconds = now - self._heard.get(trial.worker, self._since)
+            if trial.lease and trial.worker != self.worker and seconds > trial.lease:
+                found.append((trial, seconds))
+        return found
 
     def _beat(self) -> None:
         """Have a thread renew the leases while this process has running trials."""
@@ -170,6 +214,10 @@ class Log:
                 "written here would be lost. Use storage='study.db', or pickle the trial, which finds its way back."
             )
         self._enter_process()
+
+
+def _end(trial: FrozenTrial, state: TrialState, value: float | None) -> Fact:
+    return "finished", trial.number, (state.name, value, time.time())
 
 
 @contextlib.contextmanager

@@ -172,18 +172,30 @@ class Study:
         if self._stopped:
             raise StudyStopped("The study was stopped; study.optimize(...) or study.resume() goes on with it.")
         with self._log.lock:
-            self._log.sync()
-            self._log.expire()
             fixed = self._declared(space)
-            over = self.sampler.exhausted(self._history, fixed or self.sampler.space)
-            if over is not None and not self._history.queue:
-                raise StudyStopped(over)
-            record = self._log.create(takes_queued=True)
+            record = (self._log.alone and self._start(fixed, alone=True)) or self._start(fixed)
+            assert record is not None
             try:
                 return Trial(self, record, self._propose(record, fixed))
             except BaseException:
                 self._log.finish(record, FAILED, None)
                 raise
+
+    def _start(self, fixed: Space | None, alone: bool = False) -> FrozenTrial | None:
+        """Return a new trial; None where others turn out to have written, though this process took itself to be alone.
+
+        Raises:
+            StudyStopped: If the grid is exhausted.
+        """
+        if not alone:
+            self._log.sync()
+        self._log.expire()
+        over = self.sampler.exhausted(self._history, fixed or self.sampler.space)
+        if over is None or self._history.queue:
+            return self._log.create_next() if alone else self._log.create(takes_queued=True)
+        if alone:
+            return None
+        raise StudyStopped(over)
 
     def _propose(self, record: FrozenTrial, fixed: Space | None) -> dict[str, Any]:
         """Return, and write, the parameters of a new trial; where a space is declared, enqueued ones among them."""
@@ -230,7 +242,8 @@ class Study:
         """
         with self._log.lock:
             record = self._record(trial)
-            if isinstance(trial, Trial) and not record.finished:
+            alone = isinstance(trial, Trial) and trial._is_sent() and self._log.alone
+            if isinstance(trial, Trial) and not record.finished and not alone:
                 trial._send()
             if record.state is LOST:
                 raise TrialLost(f"trial {record.number} was given back because its worker was not heard of.")
@@ -246,7 +259,9 @@ class Study:
                 raise ValueError(f"trial {record.number}: a complete trial needs a value; or tell state='failed'.")
             if end is COMPLETE and value is not None and value != value:
                 end = FAILED
-            return self._log.finish(record, end, value)
+            if not alone:
+                return self._log.finish(record, end, value)
+            return record if self._log.finish_next(record, end, value) else self.tell(trial, value, state)
 
     def optimize(
         self,

@@ -291,6 +291,10 @@ class Trial:
         if time.monotonic() - self._sent > 1.0:
             self._send()
 
+    def _is_sent(self) -> bool:
+        """Return whether the log has all that this process knows of its own trial."""
+        return not self._unsent and not self._record.held and self._record.worker == self.study._log.worker
+
     def _send(self, *more: Fact) -> None:
         """Write what is unsent, and take the trial over if it came from another process.
 

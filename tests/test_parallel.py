@@ -183,6 +183,47 @@ def test_what_cannot_be_pickled_says_so():
         study.optimize(curve, n_trials=1, executor=object())
 
 
+# Workers in turns: each takes itself to be alone until it sees others
+
+
+def first_and_second(tmp_path, space):
+    path = f"{tmp_path}/s.db"
+    one = inloop.create_study(storage=path, study_name="s", space=space, seed=0)
+    two = inloop.load_study("s", path)
+    one.tell(one.ask(), 1.0)  # from here on it takes itself to be alone
+    return one, two
+
+
+def test_a_worker_that_took_itself_to_be_alone_leaves_the_grid_as_it_is(tmp_path):
+    one, two = first_and_second(tmp_path, {"k": Int(1, 6)})
+    trials = [two.ask() for _ in range(4)]
+    mine = one.ask()
+    with pytest.raises(inloop.StudyStopped, match="exhausted|tried"):
+        one.ask()
+    with pytest.raises(inloop.StudyStopped, match="exhausted|tried"):
+        two.ask()
+    assert sorted(t.params["k"] for t in one.trials) == list(range(1, 7))
+    assert len({t.number for t in [*trials, mine]}) == 5
+
+
+def test_a_worker_that_took_itself_to_be_alone_gets_what_others_enqueue(tmp_path):
+    one, two = first_and_second(tmp_path, SPACE)
+    two.enqueue_trial({"x": 0.25})
+    assert one.ask().params["x"] == 0.25
+
+
+def test_the_first_end_counts_also_for_a_worker_that_took_itself_to_be_alone(tmp_path):
+    one, two = first_and_second(tmp_path, SPACE)
+    trial = one.ask()
+    two.tell(trial.number, 3.0)
+    with pytest.raises(ValueError, match=r"trial 1 was told before \(COMPLETE, value=3.0\)"):
+        one.tell(trial, 2.0)
+    other = one.ask()
+    two.ask()  # somebody has written, but not about this trial
+    assert one.tell(other, 2.0).value == 2.0
+    assert [t.value for t in two.trials] == [1.0, 3.0, 2.0, None]
+
+
 # Copies
 
 

@@ -164,7 +164,14 @@ def test_writers_in_turns_find_the_end_and_their_repeats(opened):
             assert handles[worker].append("s", [rng.choice(mine[-3:])]) == -1
             continue
         new = [Event(worker, len(mine) + i, "report", 0, [0, i, 0.5]) for i in range(rng.choice([1, 1, 1, 2]))]
-        assert handles[worker].append("s", new) == len(log)
+        if rng.random() < 0.3:  # others have written since it last looked, unless it has seen all
+            read = rng.choice([len(log), len(log), len(log) - 1])
+            if handles[worker].append_next("s", new, read) == -1:
+                assert read < len(log)
+                continue
+            assert read == len(log)
+        else:
+            assert handles[worker].append("s", new) == len(log)
         mine += new
         log = log + new
     assert plain(handles["b"].read("s", 0)) == plain(log)

@@ -86,6 +86,17 @@ class Storage(ABC):
                 unless the message says that this is not known.
         """
 
+    def append_next(self, study: str, events: Sequence[Event], at: int) -> int:
+        """Append new events of one worker, as `append` does, unless others have written since the log had ``at`` events.
+
+        It spares a worker who is alone the `read` before it writes. A storage that cannot do both in one step reads
+        first.
+
+        Returns:
+            As `append`; -1 where others have written: nothing is appended then.
+        """
+        return -1 if self.read(study, at, 1) else self.append(study, events)
+
     @abstractmethod
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
         """Return the events of the log from position ``since`` on, in the order all readers see.
