@@ -183,12 +183,16 @@ RIVALS: dict[str, Callable[[Space, int], Rival]] = {
 }
 
 #: The GP with one ingredient left out or changed.
+_NO_TREND = (-6.0, 0.01)  # a weight of .0025, and no other
 ABLATIONS: dict[str, GPSampler] = {
     "GP ranked only": GPSampler(models=(RANKED,)),
     "GP plain only": GPSampler(models=(PLAIN,)),
     "GP one sd": GPSampler(widen=1.0),
     "GP wide at once": GPSampler(narrow=0),
     "GP Matern-5/2": GPSampler(models=(replace(RANKED, kernel=matern_52), replace(PLAIN, kernel=matern_52))),
+    "GP no trend": GPSampler(
+        models=tuple(replace(m, prior=replace(m.prior, trend=_NO_TREND)) for m in (RANKED, PLAIN))
+    ),
     "GP 10 starts": GPSampler(startup=10),
     "GP no climb": GPSampler(search=Search(climb=0)),
     "GP no local search": GPSampler(search=Search(local=1, rounds=0)),

@@ -59,7 +59,7 @@ def test_the_gradient_of_the_fit(seed, kernel):
     units, targets = observations(seed=seed)
     inputs = replace(Inputs.of(MIXED.columns), kernel=kernel)
     data = Data.of(units, targets, inputs)
-    theta = np.random.default_rng(seed).normal(0, 0.7, len(inputs) + 2) - np.eye(len(inputs) + 2)[-1] * 3
+    theta = np.random.default_rng(seed).normal(0, 0.7, len(inputs) + 3) - np.eye(len(inputs) + 3)[-1] * 3
     _, gradient = log_posterior(theta, data, Prior())
     np.testing.assert_allclose(gradient, slopes(lambda t: log_posterior(t, data, Prior())[0], theta), atol=1e-5)
 
@@ -68,13 +68,15 @@ def test_the_gradient_of_the_fit(seed, kernel):
 def test_the_fit_is_that_of_the_textbook(kernel):
     units, targets = observations()
     inputs = replace(Inputs.of(MIXED.columns), kernel=kernel)
-    theta = np.array([-0.5] * len(inputs) + [0.3, -2.0])
+    theta = np.array([-0.5] * len(inputs) + [-0.8, 0.3, -2.0])
     length = np.exp(-0.5)
     r2 = sum((units[:, None, j] - units[:, j]) ** 2 for j in inputs.numeric) / length**2
     r2 = r2 + sum((units[:, None, j] != units[:, j]) for j in inputs.categorical) / length**2
     twice, polynomial = KERNELS[kernel]
     p = np.sqrt(twice * r2)
-    k = np.exp(0.3) * polynomial(p) * np.exp(-p)
+    sides = 2 * units[:, inputs.numeric] - 1
+    linear = np.mean([np.outer(x, x) for x in sides.T], axis=0)
+    k = np.exp(0.3) * (polynomial(p) * np.exp(-p) + np.exp(-0.8) * linear)
     covariance = k + (np.exp(-2.0) + 1e-6) * np.eye(len(units))
     prior = Prior()
     mean, sd = prior.vectors(len(inputs))
@@ -85,13 +87,13 @@ def test_the_fit_is_that_of_the_textbook(kernel):
     mu, spread = posterior.predict(units[:5])
     solved = np.linalg.solve(covariance[5:, 5:], np.c_[targets[5:], k[5:, :5]])
     np.testing.assert_allclose(mu, k[:5, 5:] @ solved[:, 0])
-    np.testing.assert_allclose(spread**2, np.exp(0.3) - np.diag(k[:5, 5:] @ solved[:, 1:]))
+    np.testing.assert_allclose(spread**2, np.diag(k[:5, :5] - k[:5, 5:] @ solved[:, 1:]))
 
 
 def test_a_fit_is_no_worse_than_its_start_and_survives_equal_rows():
     units, targets = observations()
     data = Data.of(np.repeat(units, 3, 0), np.repeat(targets, 3), Inputs.of(MIXED.columns))
-    start = np.array([math.log(0.5)] * 7 + [0.0, -4.0])
+    start = np.array([math.log(0.5)] * 7 + [math.log(0.5), 0.0, -4.0])
     first = fit(data, Prior())
     assert log_posterior(first.theta, data, Prior())[0] < log_posterior(start, data, Prior())[0]
     again = fit(data, Prior(), first)
@@ -112,7 +114,7 @@ def test_a_fit_that_goes_on_from_another_arrives(before):
         start = fit(Data.of(units[:before], targets[:before], inputs), Prior())
         data = Data.of(units, targets, inputs)
         theta = fit(data, Prior(), start).theta
-        bounds = [(math.log(0.02), math.log(100.0))] * 4 + [(-3.0, 4.0), (math.log(1e-6), 0.0)]
+        bounds = [(math.log(0.02), math.log(100.0))] * 4 + [(-6.0, 4.0), (-3.0, 4.0), (math.log(1e-6), 0.0)]
         farther = optimize.minimize(log_posterior, theta, (data, Prior()), jac=True, bounds=bounds).fun
         assert log_posterior(theta, data, Prior())[0] < farther + 0.1
 
@@ -121,7 +123,7 @@ def test_a_fit_that_goes_on_from_another_arrives(before):
 def test_the_gradient_of_the_acquisition(kernel):
     units, targets = observations()
     inputs = replace(Inputs.of(MIXED.columns), kernel=kernel)
-    theta = np.array([-0.5] * 7 + [0.3, -3.0])
+    theta = np.array([-0.5] * 7 + [-0.8, 0.3, -3.0])
     improvement = LogImprovement(Posterior(units, targets, inputs, theta), targets.min(), 1.5)
     at = moves.settle(MIXED, np.random.default_rng(9).random((6, 7)))
     value, gradient = improvement.with_gradient(at)
@@ -141,7 +143,7 @@ def test_expected_improvement_is_the_integral_and_has_no_gaps():
 
 def test_a_believed_row_is_certain_and_never_below_the_floor():
     units, targets = observations()
-    theta = np.array([-0.5] * 7 + [0.3, -8.0])
+    theta = np.array([-0.5] * 7 + [-0.8, 0.3, -8.0])
     posterior = Posterior(units[5:], targets[5:], Inputs.of(MIXED.columns), theta)
     believed = posterior.with_believed(units[:5], 0.0)
     assert (believed.targets[-5:] >= 0.0).all()

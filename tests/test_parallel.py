@@ -198,9 +198,9 @@ def test_a_worker_that_took_itself_to_be_alone_leaves_the_grid_as_it_is(tmp_path
     one, two = first_and_second(tmp_path, {"k": Int(1, 6)})
     trials = [two.ask() for _ in range(4)]
     mine = one.ask()
-    with pytest.raises(inloop.StudyStopped, match="exhausted|tried"):
+    with pytest.raises(inloop.StudyStopped, match=r"exhausted|tried"):
         one.ask()
-    with pytest.raises(inloop.StudyStopped, match="exhausted|tried"):
+    with pytest.raises(inloop.StudyStopped, match=r"exhausted|tried"):
         two.ask()
     assert sorted(t.params["k"] for t in one.trials) == list(range(1, 7))
     assert len({t.number for t in [*trials, mine]}) == 5

@@ -1,11 +1,15 @@
-"""Gaussian process regression: a Matern kernel with a length per column, fitted by maximum a posteriori.
+"""Gaussian process regression: a Matern and a linear kernel, fitted by maximum a posteriori.
 
-Rasmussen and Williams, "Gaussian processes for machine learning", MIT Press, 2006: equation 4.17 (Matern),
-2.25 and 2.26 (prediction), 5.9 (gradient of the marginal likelihood). Categorical columns enter the squared
-distance by Hamming distance over a length of their own.
+The covariance of two rows is ``scale * (matern + trend * linear)``. The Matern kernel has a length for each column; the
+linear one is the mean over the numeric columns of the product of the two distances from the middle of the range, in
+halves of it. Losses often fall or rise over much of a range, which a Matern kernel alone forgets a length away.
 
-Hyperparameters are kept as one vector ``theta (p + q + 2,)``: log lengths of the ``p`` numeric and ``q``
-categorical columns, log scale (signal variance), log noise (variance).
+Rasmussen and Williams, "Gaussian processes for machine learning", MIT Press, 2006: equation 4.17 (Matern), section
+4.2.2 (dot products), equations 2.25 and 2.26 (prediction), 5.9 (gradient of the marginal likelihood). Categorical
+columns enter the squared distance by Hamming distance over a length of their own.
+
+Hyperparameters are kept as one vector ``theta (p + q + 3,)``: log lengths of the ``p`` numeric and ``q``
+categorical columns, log trend (weight of the linear kernel), log scale (signal variance), log noise (variance).
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from .ascent import ascend
 _JITTER = 1e-6
 _BLOCK = 16_384  # numbers of a matrix that stay in a core's cache; larger ones take twice as long
 _LENGTHS = (math.log(0.02), math.log(100.0))
+_TRENDS = (-6.0, 4.0)
 _SCALES = (-3.0, 4.0)
 _NOISES = (math.log(1e-6), 0.0)
 _FIRST, _AGAIN = 36, 15  # evaluations of the posterior at most: of a first fit, of one that goes on from another
@@ -35,6 +40,7 @@ class Prior:
     """Normal priors, as (mean, standard deviation), of the logarithms of the hyperparameters."""
 
     length: tuple[float, float] = (math.log(0.5), 1.0)
+    trend: tuple[float, float] = (math.log(0.5), 1.5)
     scale: tuple[float, float] = (0.0, 1.0)
     noise: tuple[float, float] = (-4.0, 1.0)
     study: tuple[float, float] = (math.log(3.0), 1.0)  # of the column that tells studies apart: a correlation of 0.9
@@ -46,7 +52,7 @@ class Prior:
 
 @cache
 def _vectors(prior: Prior, lengths: int, study: bool) -> tuple[Array, Array]:
-    rows = [prior.length] * (lengths - study) + [prior.study] * study + [prior.scale, prior.noise]
+    rows = [prior.length] * (lengths - study) + [prior.study] * study + [prior.trend, prior.scale, prior.noise]
     mean, sd = np.array(rows).T
     return mean, sd
 
@@ -107,7 +113,12 @@ class Inputs:
 
 
 class Points:
-    """Rows ``(n, d)`` between which and other rows a kernel takes distances.
+    """Rows ``(n, d)`` between which and other rows a kernel is taken.
+
+    Attributes:
+        scaled: ``(n, p)`` numeric columns over their lengths.
+        tilted: ``(n, p)`` numeric columns as the linear kernel, times the trend, multiplies them.
+        tilt: What a unit of a numeric column adds to it there.
 
     Args:
         units: The rows.
@@ -120,12 +131,28 @@ class Points:
         inverse = np.exp(-theta[: len(inputs)])
         self.units, self._inputs = units, inputs
         self.inverse = inverse[:p]
+        self.tilt = 2.0 * math.exp(0.5 * theta[-3]) / math.sqrt(max(p, 1))
+        self.tilted = self.tilts(units)
         self.scaled = units[:, inputs.numeric] * self.inverse
         self._norms = (self.scaled * self.scaled).sum(1)
         self._turned = -2.0 * self.scaled.T
         self._weights = inverse[p:] ** 2
 
-    def squared_distances(self, units: Array) -> Array:
+    def tilts(self, units: Array) -> Array:
+        """Return ``(m, p)`` what the linear kernel multiplies of rows ``(m, d)``."""
+        return (units[:, self._inputs.numeric] - 0.5) * self.tilt
+
+    def covariance(self, units: Array) -> tuple[Array, Array]:
+        """Return, over the scale, the covariances ``(m, n)`` with rows ``(m, d)``, and the Matern kernel's slopes."""
+        k, slope = self._inputs.kernel(self._squared_distances(units))
+        k += self.tilts(units) @ self.tilted.T
+        return k, slope
+
+    def variance(self, units: Array) -> Array:
+        """Return, over the scale, the variances ``(m,)`` at rows ``(m, d)``."""
+        return 1.0 + (self.tilts(units) ** 2).sum(1)
+
+    def _squared_distances(self, units: Array) -> Array:
         """Return the scaled squared distances ``(m, n)`` from rows ``(m, d)``."""
         out = _gram(units[:, self._inputs.numeric] * self.inverse, self._turned, self._norms)
         for w, column in zip(self._weights, self._inputs.categorical, strict=True):
@@ -134,7 +161,7 @@ class Points:
 
 
 def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]:
-    """Return the negative log posterior of theta and its gradient ``(p + q + 2,)``, constants left out.
+    """Return the negative log posterior of theta and its gradient ``(p + q + 3,)``, constants left out.
 
     Everything is done in ``(n, n)`` matrices: the gradient with respect to the scaled inputs gives that of all
     lengths. A theta whose covariance cannot be factorised gives +inf.
@@ -142,32 +169,34 @@ def log_posterior(theta: Array, data: Data, prior: Prior) -> tuple[float, Array]
     from scipy.linalg import lapack
 
     p, n = data.numeric.shape[1], len(data.targets)
-    inverse = np.exp(-theta[:-2])
+    inverse = np.exp(-theta[:-3])
     scale, noise = math.exp(theta[-2]), math.exp(theta[-1])
     scaled = data.numeric * inverse[:p]
     squared = _gram(scaled, -2.0 * scaled.T, (scaled * scaled).sum(1))
     if len(data.differs):
         squared += (inverse[p:] ** 2 @ data.differs).reshape(n, n)
     k, slope = data.kernel(squared)
+    trend = math.exp(theta[-3]) * data.linear
+    k += trend
     covariance = scale * k
     covariance.ravel()[:: n + 1] += noise + _JITTER
     factor, bad = lapack.dpotrf(covariance.T, lower=1, overwrite_a=1)
     if bad:
         return math.inf, np.zeros_like(theta)
     weights = lapack.dpotrs(factor, data.targets, lower=1)[0]
-    mean, sd = prior.vectors(len(theta) - 2, data.study)
+    mean, sd = prior.vectors(len(theta) - 3, data.study)
     off = (theta - mean) / sd
     value = 0.5 * data.targets @ weights + np.log(factor.diagonal()).sum() + 0.5 * off @ off
 
     w = _inverse(factor)
     w -= weights[:, None] * weights
-    pushed, trace = np.vdot(w, k), w.trace()
+    pushed, tilted, trace = np.vdot(w, k), np.vdot(w, trend), w.trace()
     w *= slope
     pull = w @ scaled - scaled * w.sum(1)[:, None]
     gradient = np.empty_like(theta)
     gradient[:p] = -scale * (scaled * pull).sum(0)
-    gradient[p:-2] = 0.5 * scale * inverse[p:] ** 2 * (data.differs @ w.ravel())
-    gradient[-2:] = 0.5 * scale * pushed, 0.5 * noise * trace
+    gradient[p:-3] = 0.5 * scale * inverse[p:] ** 2 * (data.differs @ w.ravel())
+    gradient[-3:] = 0.5 * scale * tilted, 0.5 * scale * pushed, 0.5 * noise * trace
     return float(value), gradient + off / sd
 
 
@@ -178,6 +207,7 @@ class Data:
     Attributes:
         numeric: ``(n, p)`` numeric columns.
         differs: ``(q, n * n)`` one where two rows differ in a categorical column.
+        linear: ``(n, n)`` the linear kernel.
         targets: ``(n,)`` standardised losses.
         study: Whether the last of ``differs`` tells studies apart.
         kernel: Correlation by scaled squared distance.
@@ -185,6 +215,7 @@ class Data:
 
     numeric: Array
     differs: Array
+    linear: Array
     targets: Array
     study: bool = False
     kernel: Kernel = matern_32
@@ -195,7 +226,15 @@ class Data:
         n = len(units)
         codes = units[:, inputs.categorical].T
         differs = (codes[:, :, None] != codes[:, None, :]).reshape(len(codes), n * n).astype(float)
-        return cls(np.ascontiguousarray(units[:, inputs.numeric]), differs, targets, inputs.study, inputs.kernel)
+        numeric = np.ascontiguousarray(units[:, inputs.numeric])
+        sides = 2.0 * numeric - 1.0
+        linear = sides @ sides.T / max(numeric.shape[1], 1)
+        return cls(numeric, differs, linear, targets, inputs.study, inputs.kernel)
+
+    @property
+    def lengths(self) -> int:
+        """How many lengths there are, ``p + q``."""
+        return self.numeric.shape[1] + len(self.differs)
 
 
 @dataclass(frozen=True)
@@ -203,7 +242,7 @@ class Fit:
     """Hyperparameters of largest posterior, as far as they were looked for.
 
     Attributes:
-        theta: ``(p + q + 2,)`` the hyperparameters.
+        theta: ``(p + q + 3,)`` the hyperparameters.
         inverse: Inverse Hessian there of the negative log posterior, by shares of the ranges of theta.
         rows: Observations they were fitted to.
     """
@@ -219,11 +258,11 @@ def fit(data: Data, prior: Prior, start: Fit | None = None) -> Fit:
     Going on with the curvature that the earlier fit has found saves a third of the steps. Of more observations the
     likelihood's grows in proportion, the prior's does not: it is taken to grow with the square root.
     """
-    lengths = data.numeric.shape[1] + len(data.differs)
-    low, high = np.array([_LENGTHS] * lengths + [_SCALES, _NOISES]).T
+    lengths = data.lengths
+    low, high = np.array([_LENGTHS] * lengths + [_TRENDS, _SCALES, _NOISES]).T
     rows = len(data.targets)
     if start is None:
-        theta = np.array([math.log(0.5)] * lengths + [0.0, -4.0])
+        theta = np.array([math.log(0.5)] * lengths + [prior.trend[0], 0.0, -4.0])
         if data.study:
             theta[lengths - 1] = prior.study[0]
         evaluations, inverse = _FIRST, None
@@ -259,11 +298,11 @@ class Posterior:
         from scipy.linalg import lapack
 
         points = Points(self.units, self.inputs, self.theta)
-        k, _ = self.inputs.kernel(points.squared_distances(self.units))
-        covariance = self.scale * k
+        k, _ = points.covariance(self.units)
+        covariance, variance = self.scale * k, self.scale * points.variance(self.units)
         jitter = self.noise + _JITTER
         while True:
-            covariance.ravel()[:: len(k) + 1] = self.scale + jitter
+            covariance.ravel()[:: len(k) + 1] = variance + jitter
             factor, bad = lapack.dpotrf(covariance.T, lower=1, overwrite_a=0)
             if not bad:
                 break
@@ -274,7 +313,7 @@ class Posterior:
 
     @property
     def scale(self) -> float:
-        """Prior variance of the function."""
+        """Prior variance of the function in the middle of all ranges."""
         return math.exp(self.theta[-2])
 
     @property
@@ -291,30 +330,34 @@ class Posterior:
         step = max(1, _BLOCK // len(self.units))
         for i in range(0, len(units), step):
             part = slice(i, i + step)
-            k, _ = self.inputs.kernel(self._points.squared_distances(units[part]))
+            k, _ = self._points.covariance(units[part])
             mean[part] = k @ self._weights
             white = blas.dtrmm(1.0, self._factor, k.T, lower=1, overwrite_b=1)
             known[part] = np.einsum("ij,ij->j", white, white)
-        return self.scale * mean, self._deviation(known)
+        return self.scale * mean, self._deviation(units, known)
 
     def slopes(self, units: Array) -> tuple[Array, Array, Array, Array]:
         """Return mean, standard deviation ``(m,)`` and their derivatives ``(m, p)`` by the numeric columns."""
         units = self._whole(units)
         m, points = len(units), self._points
-        k, slope = self.inputs.kernel(points.squared_distances(units))
+        k, slope = points.covariance(units)
         white = k @ self._factor.T
-        pulls = np.concatenate([slope * self._weights, slope * (white @ self._factor)])  # of the mean, of the variance
+        told = white @ self._factor
+        pulls = np.concatenate([slope * self._weights, slope * told])  # of the mean, of the variance
         slopes = pulls @ points.scaled
         numeric = np.concatenate([units, units])[:, self.inputs.numeric]
         slopes -= numeric * points.inverse * pulls.sum(1)[:, None]
-        slopes *= self.scale * points.inverse
-        sd = self._deviation((white * white).sum(1))
+        slopes *= points.inverse
+        slopes[:m] += points.tilt * (self._weights @ points.tilted)
+        slopes[m:] += points.tilt * (told @ points.tilted - points.tilts(units) / self.scale)
+        slopes *= self.scale
+        sd = self._deviation(units, (white * white).sum(1))
         slopes[m:] *= (-self.scale / sd)[:, None]
         return self.scale * (k @ self._weights), sd, slopes[:m], slopes[m:]
 
-    def _deviation(self, known: Array) -> Array:
+    def _deviation(self, units: Array, known: Array) -> Array:
         """Return standard deviations, given how much of the correlation observations account for, over the scale."""
-        variance: Array = self.scale - self.scale**2 * known
+        variance: Array = self.scale * self._points.variance(units) - self.scale**2 * known
         return np.sqrt(np.maximum(variance, 1e-12))
 
     def with_believed(self, units: Array, floor: float) -> Posterior:

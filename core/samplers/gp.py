@@ -86,9 +86,10 @@ PLAIN = Model(warp.standard, Prior(length=(0.3, 0.8), noise=(-5.0, 2.0)))
 class GPSampler(Sampler):
     """Proposes where a Gaussian process of the losses expects the largest improvement.
 
-    A Matern-3/2 kernel with one length per parameter (Hamming distance for choices) is fitted by maximum a
-    posteriori, and the logarithm of the expected improvement is maximised by random, local and gradient search
-    on the grid that will be run; no point is proposed twice while others are left. Two models take turns, by the
+    A Matern-3/2 kernel with one length per parameter (Hamming distance for choices) and a linear kernel, for what rises
+    or falls over a whole range, are fitted by maximum a posteriori, and the logarithm of the expected improvement is
+    maximised by random, local and gradient search on the grid that will be run; no point is proposed twice while others
+    are left. Two models take turns, by the
     trial's number: one sees half-ranked losses and expects short lengths, the other plain losses and
     longer ones; one alone gets stuck in its own mistakes. Snoek, Larochelle and Adams, "Practical Bayesian
     optimization of machine learning algorithms", NeurIPS 2012; for the acquisition's logarithm Ament et al., 2023.
@@ -237,7 +238,7 @@ class GPSampler(Sampler):
             data = self._data(memory, model, count)
             before = max(_doublings(self.startup, count), default=None)
             start = None if before is None else self._fit(memory, model, before)
-            if start is not None and len(start.theta) != data.numeric.shape[1] + len(data.differs) + 2:
+            if start is not None and len(start.theta) != data.lengths + 3:
                 start = None  # a study to learn from has come or gone
             found = fit(data, model.prior, start)
             memory.keep(key, found)

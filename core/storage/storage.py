@@ -87,7 +87,7 @@ class Storage(ABC):
         """
 
     def append_next(self, study: str, events: Sequence[Event], at: int) -> int:
-        """Append new events of one worker, as `append` does, unless others have written since the log had ``at`` events.
+        """Append new events of one worker, as `append` does, unless the log has got more than ``at`` events.
 
         It spares a worker who is alone the `read` before it writes. A storage that cannot do both in one step reads
         first.
