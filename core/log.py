@@ -25,12 +25,29 @@ _PAGE = 5000  # events read at once: a long log need not be in memory as events
 forks = [0]
 
 
-def _count_fork() -> None:
+_logs: weakref.WeakSet[Log] = weakref.WeakSet()
+_forking = threading.local()
+
+
+def _hold_logs() -> None:
+    """Before a fork, wait until no other thread is at a log: in the child it would never end what it had begun."""
+    _forking.held = [log.lock for log in _logs]
+    for lock in _forking.held:
+        lock.acquire()
+
+
+def _let_go() -> None:
+    for lock in _forking.held:
+        lock.release()
+
+
+def _enter_child() -> None:
     forks[0] += 1
+    _let_go()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_count_fork)
+    os.register_at_fork(before=_hold_logs, after_in_parent=_let_go, after_in_child=_enter_child)
 
 #: What happened, to which trial (-1: none), and the data; see `inloop.events`.
 Fact = tuple[str, int, Any]
@@ -56,11 +73,13 @@ class Log:
         self.lock = threading.RLock()
         self.lease = lease if storage.shared else 0.0
         self._heard: dict[str, float] = {}  # other worker -> when it was last heard of
-        #: Whether nobody else has written since this process's last `create`: a guess that spares reads.
+        #: Whether nobody else has written for a whole trial of this process: a guess that spares reads.
         self.alone = False
         self._since = time.monotonic()
         self._enter_process()
+        _logs.add(self)
         self.sync()
+        self._quiet = True  # nobody else has written since the last trial was created
 
     def _enter_process(self) -> None:
         self._born = forks[0]
@@ -81,19 +100,22 @@ class Log:
             else:
                 self.read()
 
-    def write_next(self, *facts: Fact) -> bool:
-        """Do what `sync` and then `write` do, in one step, if nobody else has written; or else `sync` alone.
+    def write_next(self, fact: Fact) -> bool:
+        """Do what `sync` and then `write` do if nobody else has written; or else `sync` alone.
 
         Returns:
-            Whether the facts were written.
+            Whether the fact was written.
         """
         with self.lock:
             if self._born != forks[0]:
                 self._after_fork()
-            events = [self._event(*fact) for fact in facts]
-            at = self.storage.append_next(self.name, events, self.history.events)
-            self._fold_own(events, at)
-            return at >= 0
+            event = self._event(*fact)
+            at = self.storage.append_next(self.name, event, self.history.events)
+            if at is None:
+                self.read()
+            else:
+                self._fold_own([event], at)
+            return at is not None
 
     def _fold_own(self, events: list[Event], at: int) -> None:
         """Fold in what this process has appended at a position of the log, and what others have."""
@@ -129,7 +151,7 @@ class Log:
         others = {e[0] for e in events} - {self.worker}
         if others:
             self._heard.update(dict.fromkeys(others, time.monotonic()))
-            self.alone = False
+            self.alone = self._quiet = False
         self.history.apply(events)
 
     def create(self, takes_queued: bool) -> FrozenTrial:
@@ -146,7 +168,7 @@ class Log:
 
     def _created(self) -> FrozenTrial:
         self._beat()
-        self.alone = True
+        self.alone, self._quiet = self._quiet, True
         return self.history.trials[self.history.newest[self.worker]]
 
     def take_over(self, trial: FrozenTrial) -> None:
@@ -163,9 +185,11 @@ class Log:
             return trial
 
     def finish_next(self, trial: FrozenTrial, state: TrialState, value: float | None) -> bool:
-        """Do what `sync` and then `finish` do if nobody else has written; or else `sync` alone. Return whether."""
-        with self.lock:
-            return not trial.held and self.write_next(_end(trial, state, value))
+        """Do what `sync` and then `finish` do if nobody else has written; or else `sync` alone. Return whether.
+
+        Of a trial with held reports `finish` is to be used.
+        """
+        return self.write_next(_end(trial, state, value))
 
     def expire(self) -> None:
         """Declare the trials of workers LOST that were silent for longer than their lease."""
@@ -173,20 +197,19 @@ class Log:
             with self.lock:
                 if self._silent():
                     self.sync()  # they may have spoken since
-                    for trial, seconds in self._silent():
-                        logger.warning(
-                            "trial %d is LOST: nothing heard of its worker for %.0f s", trial.number, seconds
-                        )
-                        self.finish(trial, TrialState.LOST, None)
+                while silent := self._silent():
+                    trial, seconds = silent
+                    logger.warning("trial %d is LOST: nothing heard of its worker for %.0f s", trial.number, seconds)
+                    self.finish(trial, TrialState.LOST, None)
 
-    def _silent(self) -> list[tuple[FrozenTrial, float]]:
-        """Return the trials whose workers were not heard of for longer than their lease, and for how long."""
-        now, found = time.monotonic(), []
+    def _silent(self) -> tuple[FrozenTrial, float] | None:
+        """Return a trial whose worker was not heard of for longer than its lease, and for how long; None: no trial."""
+        now = time.monotonic()
         for trial in (self.history.trials[number] for number in self.history.running):
             seconds = now - self._heard.get(trial.worker, self._since)
             if trial.lease and trial.worker != self.worker and seconds > trial.lease:
-                found.append((trial, seconds))
-        return found
+                return trial, seconds
+        return None
 
     def _beat(self) -> None:
         """Have a thread renew the leases while this process has running trials."""

@@ -173,29 +173,31 @@ class Study:
             raise StudyStopped("The study was stopped; study.optimize(...) or study.resume() goes on with it.")
         with self._log.lock:
             fixed = self._declared(space)
-            record = (self._log.alone and self._start(fixed, alone=True)) or self._start(fixed)
-            assert record is not None
+            record = self._start_alone(fixed) if self._log.alone else None
+            if record is None:
+                record = self._start(fixed)
             try:
                 return Trial(self, record, self._propose(record, fixed))
             except BaseException:
                 self._log.finish(record, FAILED, None)
                 raise
 
-    def _start(self, fixed: Space | None, alone: bool = False) -> FrozenTrial | None:
-        """Return a new trial; None where others turn out to have written, though this process took itself to be alone.
-
-        Raises:
-            StudyStopped: If the grid is exhausted.
-        """
-        if not alone:
-            self._log.sync()
+    def _start(self, fixed: Space | None) -> FrozenTrial:
+        """Return a new trial, or raise `StudyStopped` where the grid is exhausted."""
+        self._log.sync()
         self._log.expire()
-        over = self.sampler.exhausted(self._history, fixed or self.sampler.space)
-        if over is None or self._history.queue:
-            return self._log.create_next() if alone else self._log.create(takes_queued=True)
-        if alone:
-            return None
-        raise StudyStopped(over)
+        over = self._exhausted(fixed)
+        if over is not None:
+            raise StudyStopped(over)
+        return self._log.create(takes_queued=True)
+
+    def _start_alone(self, fixed: Space | None) -> FrozenTrial | None:
+        """Do what `_start` does without reading first; None where others have written, or the grid seems exhausted."""
+        self._log.expire()
+        return self._log.create_next() if self._exhausted(fixed) is None else None
+
+    def _exhausted(self, fixed: Space | None) -> str | None:
+        return None if self._history.queue else self.sampler.exhausted(self._history, fixed or self.sampler.space)
 
     def _propose(self, record: FrozenTrial, fixed: Space | None) -> dict[str, Any]:
         """Return, and write, the parameters of a new trial; where a space is declared, enqueued ones among them."""
@@ -242,7 +244,9 @@ class Study:
         """
         with self._log.lock:
             record = self._record(trial)
-            alone = isinstance(trial, Trial) and trial._is_sent() and self._log.alone
+            # what may be refused is judged by all that the log has
+            plain = isinstance(value, float | int) and state is None
+            alone = self._log.alone and plain and isinstance(trial, Trial) and trial._is_sent()
             if isinstance(trial, Trial) and not record.finished and not alone:
                 trial._send()
             if record.state is LOST:

@@ -207,10 +207,10 @@ class SmallRegret(Terminator):
 
     Makarova et al., "Automatic termination for hyperparameter optimization", AutoML 2022: the regret is
     bounded by the lowest upper confidence bound of the trials minus the lowest lower one of the space, under the
-    Gaussian process of `GPSampler`, whatever the study's sampler. The noise is the standard deviation of the mean
-    score of the best trial, ``s * sqrt(1 / k + 1 / (k - 1))`` for ``k`` folds of standard deviation ``s`` (Nadeau and
-    Bengio, "Inference for the generalization error", Machine Learning 52, 2003): parameters that differ by less
-    cannot be told apart by this cross-validation.
+    Gaussian process of `GPSampler`, whatever the study's sampler, its trend taken as known. The noise is the standard
+    deviation of the mean score of the best trial, ``s * sqrt(1 / k + 1 / (k - 1))`` for ``k`` folds of standard
+    deviation ``s`` (Nadeau and Bengio, "Inference for the generalization error", Machine Learning 52, 2003): parameters
+    that differ by less cannot be told apart by this cross-validation.
 
     Args:
         tolerance: End at a regret below this; None: below the noise.

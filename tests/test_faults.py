@@ -531,6 +531,21 @@ def test_an_append_whose_connection_breaks_is_made_once(tmp_path, request, where
         assert storage.names() == []
 
 
+@pytest.mark.parametrize("kind", ["request", "reply"])
+@pytest.mark.parametrize("where", ["served", "postgresql", "mariadb"])
+def test_a_trial_is_started_and_ended_once_over_connections_that_break(tmp_path, request, where, kind):
+    with over_a_line(where, tmp_path, request) as (storage, line):
+        study = inloop.create_study(storage=storage, study_name="s", space={"x": inloop.Float(0, 1)}, sampler="random")
+        for n in range(24):
+            line.arm(kind if n % 2 else None, after=n // 2 % 6)
+            trial = study.ask()
+            line.arm(kind if n % 3 else None, after=n // 2 % 6)
+            assert study.tell(trial, float(n)).value == n
+        line.arm(None)
+        assert [t.value for t in study.trials] == list(range(24))
+        assert line.cuts > 8
+
+
 def test_an_open_transaction_of_postgresql_hides_no_event(postgresql):
     """One that took its position early and commits late is read before what came after it."""
     psycopg = pytest.importorskip("psycopg")

@@ -17,8 +17,8 @@ from pathlib import Path
 import inloop
 import numpy as np
 import pytest
-from inloop import Categorical, Float, Int, Space, TrialLost, TrialState
-from inloop.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
+from inloop import Categorical, Float, Int, Space, Trial, TrialLost, TrialState
+from inloop.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner, ThresholdPruner
 from inloop.reporter import reporter
 from inloop.samplers import RandomSampler
 
@@ -190,7 +190,8 @@ def first_and_second(tmp_path, space):
     path = f"{tmp_path}/s.db"
     one = inloop.create_study(storage=path, study_name="s", space=space, seed=0)
     two = inloop.load_study("s", path)
-    one.tell(one.ask(), 1.0)  # from here on it takes itself to be alone
+    one.tell(one.ask(), 1.0)
+    assert one._log.alone
     return one, two
 
 
@@ -222,6 +223,57 @@ def test_the_first_end_counts_also_for_a_worker_that_took_itself_to_be_alone(tmp
     two.ask()  # somebody has written, but not about this trial
     assert one.tell(other, 2.0).value == 2.0
     assert [t.value for t in two.trials] == [1.0, 3.0, 2.0, None]
+
+
+def test_pruned_is_pruned_also_for_a_worker_that_took_itself_to_be_alone(tmp_path):
+    one, two = first_and_second(tmp_path, SPACE)
+    one.pruner = two.pruner = ThresholdPruner(upper=0.0)
+    for value in (None, 2.0):
+        one.tell(one.ask(), 1.0)  # alone again
+        trial = one.ask()
+        elsewhere = Trial(two, two.trials[trial.number], {})
+        elsewhere.report(1.0, 0)
+        assert elsewhere.should_prune()
+        assert one.tell(trial, value).state is TrialState.PRUNED
+
+
+def test_a_worker_that_took_itself_to_be_alone_is_told_that_its_trial_was_lost(tmp_path):
+    one, two = first_and_second(tmp_path, SPACE)
+    for told in ((), (1.0,)):
+        one.tell(one.ask(), 1.0)
+        trial = one.ask()
+        two._log.finish(two.trials[trial.number], TrialState.LOST, None)
+        with pytest.raises(TrialLost):
+            one.tell(trial, *told)
+
+
+def test_workers_in_turns_do_not_take_themselves_to_be_alone(tmp_path):
+    one, two = first_and_second(tmp_path, SPACE)
+    for study in (two, one, two, one, two):
+        trial = study.ask()
+        assert not study._log.alone or study is one
+        study.tell(trial, 1.0)
+    assert not one._log.alone
+    assert len({t.number for t in one.trials}) == 6
+
+
+def ask_and_tell(study):
+    for _ in range(3):
+        study.tell(study.ask(), 1.0)
+
+
+@pytest.mark.slow
+def test_a_child_forked_right_after_ask_goes_on(tmp_path):
+    """The thread that renews the lease has just started, and may be at the log."""
+    study = inloop.create_study(storage=f"{tmp_path}/s.db", study_name="s", space=SPACE, sampler="random", seed=0)
+    for _ in range(30):
+        trial = study.ask()
+        child = multiprocessing.get_context("fork").Process(target=ask_and_tell, args=(study,))
+        child.start()
+        child.join(30)
+        assert child.exitcode == 0
+        study.tell(trial, 1.0)
+    assert len(study.trials) == 30 * 4
 
 
 # Copies

@@ -1,10 +1,11 @@
 """Gaussian process regression: a Matern and a linear kernel, fitted by maximum a posteriori.
 
 The covariance of two rows is ``scale * (matern + trend * linear)``. The Matern kernel has a length for each column; the
-linear one is the mean over the numeric columns of the product of the two distances from the middle of the range, in
-halves of it. Losses often fall or rise over much of a range, which a Matern kernel alone forgets a length away. What is
-not known of such a trend is no part of the deviations: it is largest in the corners, and a search for improvements
-would go and look there (regret after 60 trials of 40 surrogates and tables .025 instead of .020; without a trend .038).
+linear one is the mean over the numeric columns of the product of the two signed distances from the middle of the
+range, in halves of it. Losses often fall or rise over much of a range, which a Matern kernel alone forgets a length
+away. What is not known of such a trend is no part of the deviations: it is largest in the corners, and a search for
+improvements would go and look there (regret after 60 trials of 40 surrogates and tables .025 instead of .020; without a
+trend .038).
 
 Rasmussen and Williams, "Gaussian processes for machine learning", MIT Press, 2006: equation 4.17 (Matern), section
 4.2.2 (dot products), equations 2.25 and 2.26 (prediction), 2.41 (mean with a trend), 5.9 (gradient of the marginal
@@ -95,7 +96,7 @@ class Inputs:
         categorical: ``(q,)`` columns on which distance is being different.
         study: Whether one more column, the last, says of which study a row is: 0 is the one that is searched. So
             the kernel is that of two tasks, Swersky, Snoek and Adams, "Multi-task Bayesian optimization",
-            NeurIPS 2013, with one correlation for all pairs of studies.
+            NeurIPS 2013, with one correlation for all pairs of studies; the trend is one for all of them.
         kernel: Correlation by scaled squared distance.
     """
 

@@ -89,10 +89,10 @@ class GPSampler(Sampler):
     A Matern-3/2 kernel with one length per parameter (Hamming distance for choices) and a linear kernel, for what rises
     or falls over a whole range, are fitted by maximum a posteriori, and the logarithm of the expected improvement is
     maximised by random, local and gradient search on the grid that will be run; no point is proposed twice while others
-    are left. Two models take turns, by the
-    trial's number: one sees half-ranked losses and expects short lengths, the other plain losses and
-    longer ones; one alone gets stuck in its own mistakes. Snoek, Larochelle and Adams, "Practical Bayesian
-    optimization of machine learning algorithms", NeurIPS 2012; for the acquisition's logarithm Ament et al., 2023.
+    are left. Two models take turns, by the trial's number: one sees half-ranked losses and expects short lengths, the
+    other plain losses and longer ones; one alone gets stuck in its own mistakes. Snoek, Larochelle and Adams,
+    "Practical Bayesian optimization of machine learning algorithms", NeurIPS 2012; for the acquisition's logarithm
+    Ament et al., 2023.
 
     Parameters that are inactive rest at one fixed place and are never moved. Running trials are believed to come out
     at the model's mean (kriging believer); failed ones, NaN and +inf count as the worst seen. A pruned trial, and a

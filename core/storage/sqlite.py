@@ -112,10 +112,10 @@ class SqliteStorage(Storage):
         self._flush_if(study, events)
         return at
 
-    def append_next(self, study: str, events: Sequence[Event], at: int) -> int:
-        if not self._do(study, _Connection.append_next, self._first(study), events, at):
-            return -1
-        self._flush_if(study, events)
+    def append_next(self, study: str, event: Event, at: int) -> int | None:
+        if not self._do(study, _Connection.append_next, self._first(study), event, at):
+            return None
+        self._flush_if(study, [event])
         return at
 
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
@@ -351,28 +351,16 @@ class _Connection:
             self._look()
         return at - len(events) + 1 - first
 
-    def append_next(self, first: int, events: Sequence[Event], at: int) -> bool:
-        """Append to the log that starts at the id ``first`` if it has ``at`` events, all or nothing; return whether."""
-        lines = [to_json(e) for e in events]
-        last = first + at - 1
+    def append_next(self, first: int, event: Event, at: int) -> bool:
+        """Append to the log that starts at the id ``first`` if it has ``at`` events; return whether."""
+        line, before = to_json(event), first + at - 1
         try:
-            if len(lines) > 1:
-                self._begin()
-            for line in lines:
-                self._run(_APPEND_NEXT, (last, line))
-                last += 1
-            if len(lines) > 1:
-                self._run("COMMIT")
+            self._run(_APPEND_NEXT, (before, line))
         except sqlite3.IntegrityError:  # the next id is taken
-            if self._sql.in_transaction:
-                self._run("ROLLBACK")
             return False
-        except BaseException:
-            self._rollback()
-            raise
-        self._end = last
-        self._written[first, events[-1].worker] = events[-1].seq, last
-        self._unlooked += sum(map(len, lines)) + _PAGE_SIZE
+        self._end = before + 1
+        self._written[first, event.worker] = event.seq, before + 1
+        self._unlooked += _PAGE_SIZE + len(line)
         if self._unlooked > _LOOK:
             self._look()
         return True

@@ -86,16 +86,17 @@ class Storage(ABC):
                 unless the message says that this is not known.
         """
 
-    def append_next(self, study: str, events: Sequence[Event], at: int) -> int:
-        """Append new events of one worker, as `append` does, unless the log has got more than ``at`` events.
+    def append_next(self, study: str, event: Event, at: int) -> int | None:
+        """Append a new event, as `append` does, unless the log has got more than ``at`` events.
 
-        It spares a worker who is alone the `read` before it writes. A storage that cannot do both in one step reads
-        first.
+        It spares a worker who is alone the `read` before it writes. A storage that cannot look and write in one step
+        reads first; others may write between the two.
 
         Returns:
-            As `append`; -1 where others have written: nothing is appended then.
+            As `append`: -1 where the append was repeated, as its outcome was not known, and the log turned out to have
+            the event. None where the log has got more events: nothing is appended then.
         """
-        return -1 if self.read(study, at, 1) else self.append(study, events)
+        return None if self.read(study, at, 1) else self.append(study, [event])
 
     @abstractmethod
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
