@@ -313,11 +313,15 @@ class Trial:
 
     def _close(self, state: TrialState, value: float | None) -> FrozenTrial:
         """Write what was not sent yet and how the trial ended."""
-        try:
-            self._send()
-        except TrialLost as why:
-            logger.warning("%s", why)
-        return self.study._log.finish(self._record, state, value)
+        log, record = self.study._log, self._record
+        with log.lock:
+            if log.alone and self._is_sent() and not record.finished and log.finish_next(record, state, value):
+                return record
+            try:
+                self._send()
+            except TrialLost as why:
+                logger.warning("%s", why)
+            return log.finish(record, state, value)
 
     def _refuse(self, what: str) -> None:
         if self.state is TrialState.LOST:
