@@ -20,6 +20,7 @@ from .storage import Storage
 logger = logging.getLogger("inloop")
 
 _PAGE = 5000  # events read at once: a long log need not be in memory as events
+_FORK_WAIT = 0.2  # seconds; what a thread does at a log takes milliseconds, unless it waits
 
 #: How many forks lie between the first process and this one; cheaper to look at than os.getpid.
 forks = [0]
@@ -30,19 +31,25 @@ _forking = threading.local()
 
 
 def _hold_logs() -> None:
-    """Before a fork, wait until no other thread is at a log: in the child it would never end what it had begun."""
-    _forking.held = [log.lock for log in _logs]
-    for lock in _forking.held:
-        lock.acquire()
+    """Before a fork, wait until no other thread is at a log: in the child it would never end what it had begun.
+
+    But not for long: such a thread may itself wait, for a server that the fork is to start for instance.
+    """
+    _forking.logs = [(log, log.lock.acquire(timeout=_FORK_WAIT)) for log in _logs]
 
 
 def _let_go() -> None:
-    for lock in _forking.held:
-        lock.release()
+    for log, held in _forking.logs:
+        if held:
+            log.lock.release()
+    _forking.logs = []
 
 
 def _enter_child() -> None:
     forks[0] += 1
+    for log, held in _forking.logs:
+        if not held:
+            log.lock = threading.RLock()
     _let_go()
 
 

@@ -228,7 +228,7 @@ class Data:
     @property
     def lengths(self) -> int:
         """How many lengths there are, ``p + q``."""
-        return self.numeric.shape[1] + len(self.differs)
+        return int(self.numeric.shape[1]) + len(self.differs)
 
 
 @dataclass(frozen=True)
