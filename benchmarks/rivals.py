@@ -182,8 +182,9 @@ RIVALS: dict[str, Callable[[Space, int], Rival]] = {
     "HEBO": HEBO,
 }
 
-#: The GP with one ingredient left out or changed.
 _NO_TREND = (-6.0, 0.01)  # a weight of .0025, and no other
+
+#: The GP with one ingredient left out or changed.
 ABLATIONS: dict[str, GPSampler] = {
     "GP ranked only": GPSampler(models=(RANKED,)),
     "GP plain only": GPSampler(models=(PLAIN,)),

@@ -246,7 +246,7 @@ def scikit_optimize(problem: Problem, seed: int, goal: Goal) -> dict[str, Any]:
     )  # fmt: skip
     try:
         search.fit(*problem.data(), callback=lambda result: clock.over(goal))
-    except ValueError as error:  # its points may leave their bounds by rounding; what it found until then counts
+    except ValueError as error:  # its points may leave their bounds by rounding; it has not met the target then
         return {"points": clock.points(), "error": str(error)}
     return {"points": clock.points()}
 

@@ -35,7 +35,9 @@ def _hold_logs() -> None:
 
     But not for long: such a thread may itself wait, for a server that the fork is to start for instance.
     """
-    _forking.logs = [(log, log.lock.acquire(timeout=_FORK_WAIT)) for log in _logs]
+    _forking.logs = []
+    for log in list(_logs):
+        _forking.logs.append((log, log.lock.acquire(timeout=_FORK_WAIT)))
 
 
 def _let_go() -> None:

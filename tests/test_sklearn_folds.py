@@ -249,9 +249,8 @@ def test_a_search_finds_no_less_and_runs_fewer_folds(resource):
     search = BayesSearchCV(model, space, pruner="auto", resource=resource, **options).fit(X, y)
     runs = search.cv_results_["n_splits_run"]
     assert set(runs) <= ({0, 1, 2, 3, 4, 5} if resource == "iterations" else {2, 3, 4, 5})
-    assert (
-        runs.sum() < (0.8 if resource == "iterations" else 0.9) * 24 * 5
-    )  # most proposals are nearly as good as the best
+    # not by much: most proposals are nearly as good as the best
+    assert runs.sum() < (0.8 if resource == "iterations" else 0.9) * 24 * 5
     assert search.best_score_ > plain.best_score_ - 0.02
 
 
