@@ -244,10 +244,12 @@ class Study:
         """
         with self._log.lock:
             record = self._record(trial)
-            # what may be refused is judged by all that the log has
-            plain = isinstance(value, float | int) and state is None
-            alone = self._log.alone and plain and isinstance(trial, Trial) and trial._is_sent()
-            if isinstance(trial, Trial) and not record.finished and not alone:
+            if isinstance(trial, Trial) and not record.finished:
+                # only what cannot be refused: the rest is judged by all that the log has
+                if state is None and isinstance(value, float | int):
+                    value = float(value)
+                    if trial._end_alone(COMPLETE if value == value else FAILED, value):
+                        return record
                 trial._send()
             if record.state is LOST:
                 raise TrialLost(f"trial {record.number} was given back because its worker was not heard of.")
@@ -263,9 +265,7 @@ class Study:
                 raise ValueError(f"trial {record.number}: a complete trial needs a value; or tell state='failed'.")
             if end is COMPLETE and value is not None and value != value:
                 end = FAILED
-            if not alone:
-                return self._log.finish(record, end, value)
-            return record if self._log.finish_next(record, end, value) else self.tell(trial, value, state)
+            return self._log.finish(record, end, value)
 
     def optimize(
         self,

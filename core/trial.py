@@ -291,9 +291,14 @@ class Trial:
         if time.monotonic() - self._sent > 1.0:
             self._send()
 
-    def _is_sent(self) -> bool:
-        """Return whether the log has all that this process knows of its own trial."""
-        return not self._unsent and not self._record.held and self._record.worker == self.study._log.worker
+    def _end_alone(self, state: TrialState, value: float | None) -> bool:
+        """End a running trial of this process without reading first, for a caller that has the lock.
+
+        Return whether: not if others have written, or there is more to write than the end.
+        """
+        log, record = self.study._log, self._record
+        more = self._unsent or record.held or record.worker != log.worker
+        return log.alone and not more and log.finish_next(record, state, value)
 
     def _send(self, *more: Fact) -> None:
         """Write what is unsent, and take the trial over if it came from another process.
@@ -315,7 +320,7 @@ class Trial:
         """Write what was not sent yet and how the trial ended."""
         log, record = self.study._log, self._record
         with log.lock:
-            if log.alone and self._is_sent() and not record.finished and log.finish_next(record, state, value):
+            if not record.finished and self._end_alone(state, value):
                 return record
             try:
                 self._send()
