@@ -105,7 +105,10 @@ class Log:
                 self._after_fork()
             if facts:
                 events = [self._event(*fact) for fact in facts]
-                self._fold_own(events, self.storage.append(self.name, events))
+                at, others = self.storage.exchange(self.name, events, self.history.events)
+                if others:
+                    self._fold(others)
+                self._fold_own(events, at)
             else:
                 self.read()
 
@@ -120,20 +123,18 @@ class Log:
                 self._after_fork()
             event = self._event(*fact)
             at = self.storage.append_next(self.name, event, self.history.events)
-            if at is None:
+            if at is None or at < 0:
                 self.read()
-            else:
+            if at is not None:
                 self._fold_own([event], at)
             return at is not None
 
     def _fold_own(self, events: list[Event], at: int) -> None:
-        """Fold in what this process has appended at a position of the log, and what others have."""
+        """Fold in what this process has appended at a position of the log; -1: it is folded in already."""
         if self.lease:
             self._spoke = time.monotonic()
-        if at == self.history.events:  # nobody else has written since: there is nothing to read
+        if at >= 0:
             self.history.apply(events)
-        else:
-            self.read()
 
     def _event(self, kind: str, trial: int, data: Any) -> Event:
         """Return this process's next event, for a caller that has the lock."""

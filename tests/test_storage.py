@@ -139,6 +139,10 @@ def test_long_logs_are_read_whole_and_in_parts(storage):
     fill(storage, "w", 12_000, batch=3000)
     assert [e.seq for e in storage.read("s", 1)] == list(range(12_000))
     assert [e.seq for e in storage.read("s", 5001, 6000)] == list(range(5000, 11_000))
+    for since in (1, 7000):
+        at, others = storage.exchange("s", [Event("v", since, "beat", -1, None)], since)
+        assert at == len(others) + since
+        assert [e.seq for e in others][: 12_001 - since] == list(range(since - 1, 12_000))
 
 
 def test_a_repeated_append_is_passed_over(opened):
@@ -161,7 +165,11 @@ def test_writers_in_turns_find_the_end_and_their_repeats(opened):
         worker = rng.choice("aaaab")
         mine = written[worker]
         if mine and rng.random() < 0.2:  # the answer to an earlier append did not arrive
-            assert handles[worker].append("s", [rng.choice(mine[-3:])]) == -1
+            again, since = rng.choice(mine[-3:]), rng.randint(1, len(log))
+            assert handles[worker].append("s", [again]) == -1
+            if log.index(again) >= since:
+                at, rest = handles[worker].exchange("s", [again], since)
+                assert (at, plain(rest)) == (-1, plain(log[since:]))
             continue
         new = [Event(worker, len(mine) + i, "report", 0, [0, i, 0.5]) for i in range(rng.choice([1, 1, 1, 2]))]
         if len(new) == 1 and rng.random() < 0.4:  # if it has seen all
@@ -169,6 +177,10 @@ def test_writers_in_turns_find_the_end_and_their_repeats(opened):
             assert handles[worker].append_next("s", new[0], read) == (len(log) if read == len(log) else None)
             if read < len(log):
                 continue
+        elif rng.random() < 0.5:
+            since = rng.choice([0, 1, len(log) - 1, len(log), len(log)])
+            at, rest = handles[worker].exchange("s", new, since)
+            assert (at, plain(rest)) == (len(log), plain(log[since:]))
         else:
             assert handles[worker].append("s", new) == len(log)
         mine += new
@@ -199,6 +211,7 @@ def test_studies_are_created_once_and_deleted(opened):
     for call in (
         lambda: two.read("s", 0),
         lambda: two.append("s", header()),
+        lambda: two.exchange("s", [Event("w", 1, "beat", -1, None)], 1),
         lambda: one.delete("s"),
         lambda: one.read("s", 1),
     ):

@@ -98,6 +98,23 @@ class Storage(ABC):
         """
         return None if self.read(study, at, 1) else self.append(study, [event])
 
+    def exchange(self, study: str, events: Sequence[Event], since: int) -> tuple[int, list[Event]]:
+        """Append new events, as `append` does, and read what others have appended.
+
+        Args:
+            study: Name of the study.
+            events: At least one; none of them is among the first ``since`` of the log.
+            since: How many events of the log the caller has read.
+
+        Returns:
+            As `append`, and the events from position ``since`` on: up to those given now, or, where those
+            were passed over, all.
+        """
+        at = self.append(study, events)
+        if at == since:
+            return at, []
+        return at, self.read(study, since, at - since if at >= 0 else None)
+
     @abstractmethod
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
         """Return the events of the log from position ``since`` on, in the order all readers see.
