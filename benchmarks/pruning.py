@@ -52,7 +52,7 @@ class Rival(Protocol):
 
 
 class Inloop:
-    def __init__(self, space: Space, seed: int, sampler: str, pruner: Any) -> None:
+    def __init__(self, space: Space, seed: int, sampler: Any, pruner: Any) -> None:
         self.study = inloop.create_study("maximize", space=space, seed=seed, sampler=sampler, pruner=pruner)
 
     def ask(self) -> tuple[Any, dict[str, Any]]:
@@ -146,11 +146,14 @@ def _optuna_gp(samplers: Any, seed: int) -> Any:
     return samplers.GPSampler(seed=seed)
 
 
+#: As sure of what pruned trials would have come to as of what others have.
+SURE = inloop.samplers.AutoSampler(gp=inloop.samplers.GPSampler(widen_pruned=1.5))
 RIVALS: dict[str, Callable[[Space, int], Rival]] = {
     "inloop": lambda s, i: Inloop(s, i, "auto", inloop.pruners.AutoPruner(EPOCHS)),
     "inloop, length learned": lambda s, i: Inloop(s, i, "auto", "auto"),
     "inloop, noise ignored": lambda s, i: Inloop(s, i, "auto", inloop.pruners.AutoPruner(EPOCHS, doubt=0.0)),
     "inloop, strict for longer": lambda s, i: Inloop(s, i, "auto", inloop.pruners.AutoPruner(EPOCHS, taught=8)),
+    "inloop, no wider": lambda s, i: Inloop(s, i, SURE, inloop.pruners.AutoPruner(EPOCHS)),
     "inloop, halving": lambda s, i: Inloop(s, i, "auto", "halving"),
     "inloop, no pruning": lambda s, i: Inloop(s, i, "auto", "nop"),
     "inloop TPE": lambda s, i: Inloop(s, i, "tpe", inloop.pruners.AutoPruner(EPOCHS)),

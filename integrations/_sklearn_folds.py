@@ -64,21 +64,27 @@ class FoldsPruner(Pruner):
     Args:
         rounds: Iterations of a whole fit, the largest number where it is searched for.
         margin: Standard deviations of the noise by which a candidate may be behind.
+        alone: The same after a single fold. One stopped there counts for the sampler as what that fold foretells,
+            which is the worst told of all it learns from: with 2 the search ends lower than without pruning
+            (by .0036 +- .0019 with LightGBM), with 3 by little, for almost the same CPU time.
     """
 
     rounds: int = 0
     margin: float = 2.0
+    alone: float = 3.0
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
         latest = [history.trials[number] for number in history.told[-_LATEST:]]
         folds = Folds.of(history.best, latest, history.sign)
         if folds is None:
             return False
+        margin = self.margin
         if stream == ITERATIONS:
             run, losses = first(trial, folds.n_splits), np.array([self._promised(latest, trial, history.sign)])
         else:
             run, losses = by_fold(trial, history.sign)
-        most = self.margin * folds.noise(run) + _ROUNDING * abs(folds.best)
+            margin = self.margin if len(run) > 1 else self.alone
+        most = margin * folds.noise(run) + _ROUNDING * abs(folds.best)
         return not folds.foretold(run, losses) - folds.best <= most
 
     def _promised(self, latest: Sequence[FrozenTrial], trial: FrozenTrial, sign: float) -> float:

@@ -76,9 +76,10 @@ class Curves(Follower):
     that was pruned, or still runs, as `foretold` from its reports.
     """
 
-    def __init__(self, history: History, floor: Callable[[Array], float] = np.median) -> None:
+    def __init__(self, history: History, trusted: bool = False) -> None:
         super().__init__(history)
-        self._floor = floor
+        #: Whether reports are close to the end, see `trust`.
+        self.trusted = trusted
         self._read = 0
         self._complete: list[int] = []  # numbers of the complete trials of finite loss, as told
         self._before: list[int] = [0]  # how many of them are among the first told trials
@@ -98,9 +99,10 @@ class Curves(Follower):
         if cut:
             stops = [trials[i].last for i in cut]
             last = self._before[min(told, self._read)]
+            floor = np.min if self.trusted else np.median
             use = slice(max(0, last - _COMPLETE), last)
             then = np.array([self._at(stop[0], stop[1])[use] for stop in stops if stop is not None])
-            out[cut] = foretold(out[cut], then.reshape(len(cut), -1), np.array(self._final[use]), self._floor)
+            out[cut] = foretold(out[cut], then.reshape(len(cut), -1), np.array(self._final[use]), floor)
         return out
 
     def _update(self) -> None:
@@ -162,10 +164,11 @@ def trust(history: History, kind: type[Curves] = Curves) -> None:
     """Have the losses that are foretold in a history bounded by its best final loss instead of the median one.
 
     For reports that are close to the end, such as means over the folds that are done: bounded by the median, trials
-    stopped a little behind the best one look bad, and the search keeps away from where it should look.
+    stopped a little behind the best one look bad, and the search keeps away from where it should look. Nor does it
+    look farther for such trials having been pruned.
 
     Args:
         history: The history.
         kind: What foretells the losses.
     """
-    _CURVES[history] = kind(history, np.min)
+    _CURVES[history] = kind(history, trusted=True)

@@ -110,8 +110,9 @@ class GPSampler(Sampler):
         startup: Trials told before the models are used; until then a scrambled Sobol sequence.
         models: Take turns.
         widen: Factor on the model's standard deviation, reached after ``narrow`` told trials.
-        narrow: The factor grows from 1 over so many told trials, if none is pruned: what pruned ones would have come
-            to is uncertain.
+        narrow: The factor grows from 1 over so many told trials, if none is pruned.
+        widen_pruned: The factor as soon as a trial is pruned: the model takes what it would have come to as observed
+            (not in searches by cross-validation, whose folds tell better than curves what is to come).
         rows: Observations kept at most, the best half of them by loss and the rest spread over the others.
         fit_rows: Observations used at most to fit hyperparameters.
         noisy: Noise variance of the standardised losses above which the best mean is improved on.
@@ -129,6 +130,7 @@ class GPSampler(Sampler):
     models: tuple[Model, ...] = field(default=(RANKED, PLAIN), repr=False)
     widen: float = field(default=1.5, repr=False)
     narrow: int = field(default=25, repr=False)
+    widen_pruned: float = field(default=2.0, repr=False)
     rows: int = field(default=400, repr=False)
     fit_rows: int = field(default=150, repr=False)
     noisy: float = field(default=0.1, repr=False)
@@ -201,7 +203,9 @@ class GPSampler(Sampler):
 
     def _factor(self, history: History) -> float:
         """Return the factor on the model's standard deviation."""
-        if len(history.told) >= self.narrow or history.states[TrialState.PRUNED]:
+        if history.states[TrialState.PRUNED]:
+            return self.widen if curves(history).trusted else self.widen_pruned
+        if len(history.told) >= self.narrow:
             return self.widen
         return 1.0 + (self.widen - 1.0) * len(history.told) / self.narrow
 
