@@ -88,15 +88,16 @@ def test_every_fold_is_the_first_one_of_as_many_candidates(n_splits):
         assert not any(set(a[:2]) & set(b[:2]) for a, b in pairwise(orders))
 
 
+@pytest.mark.parametrize(("run", "of"), [(1, "alone"), (2, "margin")])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_who_is_behind_by_more_than_the_noise_is_stopped(sign):
+def test_who_is_behind_by_more_than_the_noise_is_stopped(sign, run, of):
     rows = sign * np.array([BEST, *others()])
     study = study_of(rows, "maximize" if sign > 0 else "minimize")
     for factor, margin, stopped in [(0.0, 1, False), (0.9, 1, False), (1.1, 1, True), (1.1, 2, False), (-9, 1, False)]:
         number = len(study.trials)
-        spread = folds(study).noise(np.array(turns(number, 3)[:1]))
+        spread = folds(study).noise(np.array(turns(number, 3)[:run]))
         assert 0.005 < spread < 0.04
-        assert asked(study, [factor * spread], margin=margin) is stopped
+        assert asked(study, [factor * spread] * run, **{"margin": 9, "alone": 9, of: margin}) is stopped
     assert asked(study, [np.nan])
     assert asked(study, [-0.1, np.nan])
 
