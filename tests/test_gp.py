@@ -383,6 +383,24 @@ def test_pruned_and_running_trials_teach_and_failed_ones_do_not_fool():
     assert losses[7] == -0.9375
 
 
+@pytest.mark.parametrize(
+    ("prunes", "trusted", "wider"), [(False, False, False), (True, False, True), (True, True, False)]
+)
+def test_pruned_trials_widen_the_search_unless_their_reports_are_trusted(prunes, trusted, wider):
+    def proposal(factor):
+        study = inloop.create_study(seed=0, space={"x": Float(0, 1), "y": Float(0, 1)}, sampler="random")
+        if trusted:
+            curves.trust(study.history)
+        for n in range(30):
+            trial = study.ask()
+            trial.report(sum(trial.params.values()), 0)
+            study.tell(trial, sum(trial.params.values()), "pruned" if prunes and n % 3 == 0 else None)
+        sampler = GPSampler(widen_pruned=factor)
+        return sampler.ask(study.space, study.history, len(study.trials), np.random.default_rng(0))
+
+    assert (proposal(1.5) != proposal(6.0)) is wider
+
+
 def test_a_pruner_beside_it_saves_more_than_it_costs():
     def objective(trial):
         end = bowl(trial)
