@@ -171,6 +171,9 @@ RIVALS: dict[str, Callable[[Space, int], Rival]] = {
     "Optuna GP, halving": lambda s, i: Optuna(
         s, i, _optuna_gp, lambda p: p.SuccessiveHalvingPruner(min_resource=4, reduction_factor=3)
     ),
+    "Optuna GP, Hyperband": lambda s, i: Optuna(
+        s, i, _optuna_gp, lambda p: p.HyperbandPruner(min_resource=4, max_resource=EPOCHS, reduction_factor=3)
+    ),
     "Optuna GP, median": lambda s, i: Optuna(s, i, _optuna_gp, lambda p: p.MedianPruner()),
 }
 DEFAULT = (
