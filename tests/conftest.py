@@ -22,6 +22,13 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # before any test imports Keras
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(autouse=True)
+def sigterm_ends_a_process():
+    """Ray leaves a handler behind that raises; what is raised right after a fork is lost, and the child lives on."""
+    yield
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def found(*patterns):
     for pattern in patterns:
         paths = sorted(glob.glob(pattern)) or [p for p in [shutil.which(pattern)] if p]
