@@ -123,18 +123,20 @@ class Log:
                 self._after_fork()
             event = self._event(*fact)
             at = self.storage.append_next(self.name, event, self.history.events)
-            if at is None or at < 0:
+            if at is None:
                 self.read()
-            if at is not None:
+            else:
                 self._fold_own([event], at)
             return at is not None
 
     def _fold_own(self, events: list[Event], at: int) -> None:
-        """Fold in what this process has appended at a position of the log; -1: it is folded in already."""
+        """Fold in what this process has appended at a position of the log, and what others have."""
         if self.lease:
             self._spoke = time.monotonic()
-        if at >= 0:
+        if at == self.history.events:  # all that was written before is folded in: there is nothing to read
             self.history.apply(events)
+        else:
+            self.read()
 
     def _event(self, kind: str, trial: int, data: Any) -> Event:
         """Return this process's next event, for a caller that has the lock."""

@@ -13,10 +13,11 @@ import sys
 import threading
 import time
 
+import inloop
 import pytest
 from inloop import StudyExists, StudyNotFound
 from inloop.events import Event
-from inloop.storage import ClientStorage, MemoryStorage, Server, SqliteStorage, StorageError, open_storage
+from inloop.storage import ClientStorage, MemoryStorage, Server, SqliteStorage, Storage, StorageError, open_storage
 from inloop.storage.sqlite import network_file_system
 
 FORK = multiprocessing.get_context("fork")
@@ -621,3 +622,34 @@ def test_a_forked_child_does_not_keep_the_port(tmp_path):
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
+
+
+def test_a_worker_that_was_alone_notices_who_writes_between_its_look_and_its_append(tmp_path):
+    class TwoSteps(SqliteStorage):
+        """Looks and writes in two steps, as with database servers."""
+
+        append_next = Storage.append_next
+
+        def append(self, study, events):
+            while between:
+                between.pop()()
+            return super().append(study, events)
+
+    between = []
+    space = {"x": inloop.Float(0, 1)}
+    storage = TwoSteps(tmp_path / "s.db")
+    study = inloop.create_study(storage=storage, study_name="s", space=space, sampler="random", seed=0)
+    other = inloop.load_study("s", SqliteStorage(storage.path), space=space, sampler="random")
+    for at_end in (False, True, False):
+        for _ in range(3):
+            study.tell(study.ask(), 0.0)
+        if not at_end:
+            between.append(other.ask)
+        trial = study.ask()
+        if at_end:
+            between.append(other.ask)
+        study.tell(trial, 0.0)
+        assert not between
+    assert trial.number == len(study.trials) - 1 == 14
+    seen = [(t.number, t.state.name, t.params) for t in study.trials]
+    assert seen == [(t.number, t.state.name, t.params) for t in inloop.load_study("s", storage.path).trials]
