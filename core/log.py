@@ -106,7 +106,7 @@ class Log:
             if facts:
                 events = [self._event(*fact) for fact in facts]
                 at, others = self.storage.exchange(self.name, events, self.history.events)
-                if others:
+                if others:  # all before the own ones; or else those are read with them
                     self._fold(others)
                 self._fold_own(events, at)
             else:

@@ -99,7 +99,9 @@ class Storage(ABC):
         return None if self.read(study, at, 1) else self.append(study, [event])
 
     def exchange(self, study: str, events: Sequence[Event], since: int) -> tuple[int, list[Event]]:
-        """Append new events, as `append` does, and read what others have appended.
+        """Append new events, as `append` does, and read what others have appended before them.
+
+        A storage that cannot do both in one step, or has much to read, leaves the reading to the caller.
 
         Args:
             study: Name of the study.
@@ -107,13 +109,9 @@ class Storage(ABC):
             since: How many events of the log the caller has read.
 
         Returns:
-            As `append`, and the events from position ``since`` on: up to those given now, or, where those
-            were passed over, all.
+            As `append`, and the events from position ``since`` up to those given now, or none of them.
         """
-        at = self.append(study, events)
-        if at == since:
-            return at, []
-        return at, self.read(study, since, at - since if at >= 0 else None)
+        return self.append(study, events), []
 
     @abstractmethod
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
