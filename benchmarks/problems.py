@@ -38,6 +38,8 @@ TEST = (
     "rbv2_rpart/1476", "rbv2_rpart/40499", "rbv2_rpart/41146",
     "hpobench/credit_g", "hpobench/segment", "hpolib/protein_structure",
 )  # fmt: skip
+#: Those of them that have conditional parameters.
+CONDITIONAL = tuple(name for name in TEST if name.startswith("rbv2_xgboost/"))
 #: For choosing settings.
 DEV = (
     "lcbench/3945", "lcbench/34539", "lcbench/189862",

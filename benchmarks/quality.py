@@ -67,11 +67,12 @@ class Experiment:
 EXPERIMENTS = {
     "quality": Experiment(),
     "gp": Experiment(rivals="random,inloop,inloop TPE,Optuna TPE group,Optuna GP flat"),
+    "gp_conditional": Experiment("conditional", "random,inloop,Optuna GP"),
     "noise": Experiment(rivals=f"random,inloop,{TPES}", noise=0.15, also=report.visited),
     "parallel": Experiment(
         rivals="random,inloop,inloop TPE,Optuna TPE group", trials=64, seeds=3, pending="1,8", also=report.kept
     ),
-    "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE", seeds=2),
+    "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE"),
     "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE", seeds=2),
     "ablations": Experiment(
         "dev", ",".join(["inloop GP", *ABLATIONS]), trials=50, seeds=3, against="inloop GP", also=report.changes
@@ -79,7 +80,7 @@ EXPERIMENTS = {
     "peers": Experiment(rivals="random,inloop,Optuna TPE group,scikit-optimize,SMAC", seeds=2),
 }
 SETS = {
-    "test": problems.TEST, "dev": problems.DEV, "tabular": problems.TABULAR,
+    "test": problems.TEST, "conditional": problems.CONDITIONAL, "dev": problems.DEV, "tabular": problems.TABULAR,
     "trained": problems.TRAINED, "dimension": problems.DIMENSION,
 }  # fmt: skip
 
