@@ -19,7 +19,7 @@ def _number(owner: str, name: str, value: Any) -> float:
     """Return ``value`` as a finite float or say which bound is wrong."""
     try:
         out = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{owner}: {name} must be a number, got {value!r}.") from None
     if isinstance(value, str | bytes) or not math.isfinite(out):
         raise ValueError(f"{owner}: {name} must be a finite number, got {value!r}.")
@@ -147,7 +147,7 @@ class Float(_StoredAsIs):
         """Say whether ``value`` is one that this parameter may take."""
         try:
             v = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False
         if isinstance(value, str | bytes) or not self.low <= v <= self.high:
             return False
@@ -230,7 +230,7 @@ class Int(_StoredAsIs):
         """Say whether ``value`` is one that this parameter may take."""
         try:
             v = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False
         if isinstance(value, str | bytes) or not self.low <= v <= self.high or v != int(v):
             return False
@@ -568,6 +568,8 @@ def same(a: Any, b: Any) -> bool:
         return True
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         return type(a) is type(b) and a.dtype == b.dtype and np.array_equal(a, b)
+    if isinstance(a, float) and isinstance(b, float) and a != a and b != b:
+        return True
     if isinstance(a, bool) != isinstance(b, bool):
         return False
     try:

@@ -168,6 +168,13 @@ def check_json(value: Any, path: str = "value") -> None:
         )
 
 
+def check_attr(key: Any, value: Any) -> None:
+    """Refuse a user attribute that JSON cannot hold, as `check_json` does."""
+    if not isinstance(key, str):
+        raise TypeError(f"user_attrs: JSON keys are strings, got {key!r}.")
+    check_json(value, f"user_attrs[{key!r}]")
+
+
 def _tag(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}

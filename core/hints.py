@@ -113,5 +113,5 @@ def _wants_log(name: str, dist: Distribution, best: list[FrozenTrial]) -> bool:
         return False
     if math.log10(dist.high / dist.low) < _DECADES - 1e-9 or _SHARE.search(name.lower()):
         return False
-    units = [dist.to_unit(t.params[name]) for t in best if name in t.params]
+    units = [dist.to_unit(t.params[name]) for t in best if name in t.params and dist.contains(t.params[name])]
     return bool(_RATE.search(name.lower())) or (len(units) == _BEST and max(units) < 0.1)

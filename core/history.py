@@ -350,7 +350,7 @@ class History:
         if step <= curve.top and curve.place(step) is not None:
             return
         if trial.held:
-            trial.held.pop(stream, None)
+            trial.drop_held(stream, step)
         curve.add(step, value, self.sign * value)
         trial.reports += 1
         trial.last = (stream, step, value)

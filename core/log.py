@@ -193,7 +193,10 @@ class Log:
         """End a trial unless it has ended; of two ends in the log the first counts."""
         with self.lock:
             if not trial.finished:
-                self.write(*trial.held_facts(), _end(trial, state, value))
+                unsent = trial.unsent[0] if trial.unsent else []
+                count = len(unsent)
+                self.write(*unsent[:count], *trial.held_facts(), _end(trial, state, value))
+                del unsent[:count]
             return trial
 
     def finish_next(self, trial: FrozenTrial, state: TrialState, value: float | None) -> bool:

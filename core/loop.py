@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .record import FrozenTrial, TrialState
 from .samplers import StudyStopped
-from .trial import Trial, TrialLost, TrialPruned, as_value
+from .trial import Trial, TrialLost, TrialPruned, as_value, as_whole
 
 if TYPE_CHECKING:
     from .study import Study
@@ -55,6 +55,12 @@ class Budget:
         with self._lock:
             self._left = 0
 
+    def fail(self) -> None:
+        """Hand out no more trials and record those that run as FAILED: they end at their next report."""
+        self.close()
+        for record in list(self.running.values()):
+            self._study._log.finish(record, TrialState.FAILED, None)
+
 
 def run(
     study: Study,
@@ -70,9 +76,13 @@ def run(
     """Run trials until a limit is met; see ``Study.optimize``."""
     if not callable(objective):
         raise TypeError(f"optimize: objective must be callable, got {objective!r}.")
-    if n_trials is not None and n_trials < 0:
-        raise ValueError(f"optimize: n_trials must be at least 0 or None, got {n_trials!r}.")
-    if n_jobs == 0 or n_jobs < -1:
+    if n_trials is not None:
+        n_trials = as_whole(n_trials, "optimize: n_trials")
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"optimize: timeout must be seconds of at least 0 or None, got {timeout!r}.")
+    if isinstance(catch, list):
+        catch = tuple(catch)
+    if not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
         raise ValueError(f"optimize: n_jobs must be at least 1, or -1 for one thread a core; got {n_jobs!r}.")
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"optimize: executor must have a submit method like concurrent.futures', got {executor!r}.")
@@ -101,9 +111,7 @@ def run(
             else:
                 _in_threads(work, (os.cpu_count() or 1) if n_jobs == -1 else n_jobs, budget)
         except KeyboardInterrupt:
-            budget.close()
-            for record in list(budget.running.values()):  # of other threads: they end at their next report
-                study._log.finish(record, TrialState.FAILED, None)
+            budget.fail()
             raise
         finally:
             if study._led:
@@ -170,6 +178,9 @@ def _in_threads(work: Callable[[], None], threads: int, budget: Budget) -> None:
         futures = [pool.submit(work) for _ in range(threads)]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:
+            budget.fail()  # or else the threads would train on to their ends
+            raise
         finally:
             budget.close()
     for future in futures:

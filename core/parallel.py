@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import os
+import pickle
 import queue
 import sys
 from collections.abc import Callable
@@ -45,10 +46,14 @@ def run(
         while True:
             while len(at_work) < n_jobs and (trial := budget.next()) is not None:
                 try:
-                    future = executor.submit(evaluate, trial, objective, catch)
-                except concurrent.futures.BrokenExecutor as error:
-                    executor = own = _like(executor, error)
-                    future = executor.submit(evaluate, trial, objective, catch)
+                    try:
+                        future = executor.submit(evaluate, trial, objective, catch)
+                    except concurrent.futures.BrokenExecutor as error:
+                        executor = own = _like(executor, error)
+                        future = executor.submit(evaluate, trial, objective, catch)
+                except BaseException:
+                    study._log.finish(trial._record, TrialState.FAILED, None)
+                    raise
                 at_work[future] = trial
                 future.add_done_callback(done.put)
             if not at_work:
@@ -80,8 +85,17 @@ def evaluate(
     """Run one trial where the executor put it; what it has to say goes through its study's log."""
     from .loop import run_trial
 
-    if not trial._record.finished:  # dask runs a task again whose result was lost with its worker
+    if trial._record.finished:  # dask runs a task again whose result was lost with its worker
+        return
+    trial._away = False  # it ends here
+    try:
         run_trial(trial.study, trial, objective, catch)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it would break the pool on its way
+            raise RuntimeError(f"trial {trial.number}: the objective raised {error!r}.") from None
+        raise
 
 
 def _next(done: queue.SimpleQueue[Any], at_work: dict[Any, Trial], study: Study) -> Any:

@@ -89,7 +89,7 @@ class FrozenTrial:
 
     __slots__ = (
         "_finish", "_start", "claims", "curves", "distributions", "held", "last", "lease", "number", "params",
-        "proposed", "pruned", "queued", "reports", "retry", "state", "user_attrs", "value", "worker",
+        "proposed", "pruned", "queued", "reports", "retry", "state", "unsent", "user_attrs", "value", "worker",
     )  # fmt: skip
 
     def __init__(self, number: int, worker: str, start: float, lease: float) -> None:
@@ -117,6 +117,8 @@ class FrozenTrial:
         #: Number of reports over all streams, and the last one as (stream, step, value).
         self.reports = 0
         self.last: tuple[int, int, float] | None = None
+        #: Of a running trial of this process: what its handles have yet to write, and the parameters among that.
+        self.unsent: tuple[list[Fact], dict[str, Any]] | None = None
         self._start = start
         self._finish: float | None = None
 
@@ -126,6 +128,11 @@ class FrozenTrial:
             return []
         held = [(stream, *self.held.pop(stream)) for stream, (_, _, w) in [*self.held.items()] if worker in (None, w)]
         return [("report", self.number, (stream, step, value)) for stream, step, value, _ in held]
+
+    def drop_held(self, stream: int, step: int) -> None:
+        """Forget what `Trial.hold` keeps of a stream if it is of this step or one before."""
+        if stream in self.held and self.held[stream][0] <= step:
+            del self.held[stream]
 
     @property
     def finished(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,14 @@ import numpy as np
 
 from . import hints, loop, pruners, samplers
 from .distributions import Distribution
-from .events import Event, check_json
+from .events import Event, check_attr, check_json
 from .history import History
 from .log import Log
 from .record import COMPLETE, FAILED, LOST, RUNNING, FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .space import Space
 from .storage import MemoryStorage, Storage
-from .trial import Trial, TrialLost, as_value
+from .trial import Trial, TrialLost, as_value, as_whole
 from .union import check_same_kind
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Study:
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Keep a JSON value with the study; a TypeError names what is not JSON."""
-        check_json(value, f"user_attrs[{key!r}]")
+        check_attr(key, value)
         self._log.write(("attr", -1, (key, value)))
 
     def trials_dataframe(self) -> pandas.DataFrame:
@@ -204,7 +205,7 @@ class Study:
         joint = fixed or self.sampler.space or self._history.union.space
         if joint is None:
             return {}
-        queued = fixed.check(record.queued, "enqueued") if fixed is not None and record.queued else {}
+        queued = self._fitting(record, fixed) if fixed is not None and record.queued else {}
         params = fixed.complete(queued, self._stream(record.number).random) if fixed is not None and queued else {}
         if not params or params.keys() - queued.keys():  # the sampler proposes what is missing
             rng = self._stream(record.number)
@@ -216,6 +217,18 @@ class Study:
         elif params:
             self._write_params("proposed", record.number, joint, params)
         return params
+
+    @staticmethod
+    def _fitting(record: FrozenTrial, fixed: Space) -> dict[str, Any]:
+        """Return the enqueued parameters that the space of this ask has, and warn of others."""
+        queued = record.queued or {}
+        fits = {n: v for n, v in queued.items() if n in fixed and fixed[n].contains(v)}
+        if others := {n: v for n, v in queued.items() if n not in fits}:
+            warnings.warn(
+                f"trial {record.number}: the enqueued {others} do not lie in {fixed!r}; they are left out.",
+                stacklevel=4,
+            )
+        return fixed.check(fits, "enqueued")
 
     def ask_batch(self, n: int, space: Space | Mapping[str, Any] | None = None) -> list[Trial]:
         """Start ``n`` trials at once; each is proposed knowing that those before it are running."""
@@ -238,16 +251,16 @@ class Study:
             What the study now knows of the trial.
 
         Raises:
-            ValueError: If the trial is unknown, was told before (the first tell wins), or a complete
-                one has no value.
+            ValueError: If the trial is unknown or another study's, was told before (the first tell wins), or a
+                complete one has no value.
             TypeError: If ``value`` is not a number.
         """
         with self._log.lock:
             record = self._record(trial)
-            if isinstance(trial, Trial) and not record.finished:
+            if isinstance(trial, Trial) and trial._record is record and not record.finished:
                 # only what cannot be refused: the rest is judged by all that the log has
                 if state is None and isinstance(value, float | int):
-                    value = float(value)
+                    value = as_value(value, f"trial {record.number}: the value")
                     if trial._end_alone(COMPLETE if value == value else FAILED, value):
                         return record
                 trial._send()
@@ -337,7 +350,7 @@ class Study:
 
         Args:
             params: Its parameters.
-            value: Its value; needed for a COMPLETE trial.
+            value: Its value; needed for a COMPLETE trial. NaN makes it FAILED.
             curve: Step to reported value.
             state: COMPLETE (default), PRUNED or FAILED.
             user_attrs: JSON values to keep with it.
@@ -349,7 +362,12 @@ class Study:
         if value is None and end is COMPLETE:
             raise ValueError("add_trial: a complete trial needs a value.")
         value = None if value is None else as_value(value, "add_trial: value")
-        reports = [(0, int(s), as_value(v, f"add_trial: curve[{s}]")) for s, v in (curve or {}).items()]
+        if end is COMPLETE and value != value:
+            end = FAILED
+        reports = [
+            (0, as_whole(s, "add_trial: a step of curve"), as_value(v, f"add_trial: curve[{s}]"))
+            for s, v in (curve or {}).items()
+        ]
         check_json(attrs := dict(user_attrs or {}), "user_attrs")
         with self._log.lock:
             packed = self._packed(params, "add_trial")
@@ -480,7 +498,12 @@ class Study:
 
     def _record(self, trial: Trial | int) -> FrozenTrial:
         if isinstance(trial, Trial):
-            return trial._record
+            if trial.study._log is self._log:
+                return trial._record
+            if trial.study._history.uid != self._history.uid:
+                raise ValueError(f"tell: this is trial {trial.number} of {trial.study!r}, not one of {self!r}.")
+            trial._send()  # the same study, opened twice
+            trial = trial.number
         self._log.sync()
         known = self._history.trials
         if isinstance(trial, bool) or not isinstance(trial, int | np.integer):
@@ -532,6 +555,9 @@ class Study:
             union = self._history.union.space
             if union is None or not set(params) <= set(union):
                 check_json(dict(params), what)
+                for name, dist in self._history.dists.items():
+                    if name in params and not dist.contains(params[name]):
+                        raise ValueError(f"{what}: {name}={params[name]!r} lies outside {dist!r}.")
                 return None, dict(params)
             space = union
         checked = space.check(params, what)

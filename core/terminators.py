@@ -252,6 +252,7 @@ class _Progress:
 
     def __init__(self) -> None:
         self._read = 0
+        self._any = False  # complete ones so far
         self._best = math.inf
         self._since = 0
 
@@ -261,9 +262,9 @@ class _Progress:
             trial = history.trials[number]
             value = math.nan if trial.value is None else trial.value
             loss = math.inf if math.isnan(value) else history.sign * value
-            if trial.state is TrialState.COMPLETE and loss < self._best - tolerance:
-                self._best, self._since = loss, 0
-            elif self._best < math.inf and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            if trial.state is TrialState.COMPLETE and (not self._any or loss < self._best - tolerance):
+                self._any, self._best, self._since = True, loss, 0
+            elif self._any and trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                 self._since += 1
         self._read = len(history.told)
         return self._since

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .distributions import Categorical, Distribution, Float, Int
-from .events import check_json
+from .events import check_attr
 from .record import LOST, RUNNING, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
@@ -67,8 +67,10 @@ class Trial:
         self._asked = {} if asked is None else asked  # stream -> number of its reports that should_prune has seen
         self._away = away  # whether another process tells how the trial ends; that of a fork's parent does, too
         self._home = os.getpid()
-        self._unsent: list[Fact] = []  # reports and parameters for the next exchange with a shared storage
-        self._fresh: dict[str, Any] = {}  # parameters among them
+        if record.unsent is None:
+            record.unsent = [], {}
+        # reports and parameters for the next exchange with a shared storage, of all handles of this process
+        self._unsent, self._fresh = record.unsent
         self._sent = time.monotonic()
 
     @property
@@ -134,12 +136,12 @@ class Trial:
         if type(value) is not float:
             value = float(value) if isinstance(value, float) else as_value(value, f"trial {self.number}: a report")
         if type(step) is not int or type(stream) is not int or step < 0 or stream < 0:
-            step, stream = _whole("step", step), _whole("stream", stream)
+            step, stream = as_whole(step, "report: step"), as_whole(stream, "report: stream")
         record = self._record
         if record.state is not RUNNING:
             self._refuse("takes no more reports")
         if record.held:
-            record.held.pop(stream, None)
+            record.drop_held(stream, step)
         curve = record.curves.get(stream)
         if (curve is not None and curve.place(step) is not None) or (self._unsent and self._is_unsent(stream, step)):
             where = f" of stream {stream}" if stream else ""
@@ -153,9 +155,10 @@ class Trial:
         """Keep a value that is reported when the trial ends, unless a later step of the stream is before.
 
         For loops that report only every so many steps and do not know which step is the last.
-        Arguments as `report`.
+        Arguments and errors as `report`.
         """
         value = as_value(value, f"trial {self.number}: a held value")
+        step, stream = as_whole(step, "hold: step"), as_whole(stream, "hold: stream")
         if self._away or self._home != os.getpid():
             self._send(("held", self.number, (stream, step, value)))
         else:
@@ -171,6 +174,7 @@ class Trial:
             The stream of the curve that ends right before ``step``, if there is one (training goes on);
             or else one that no other run of this trial has, in whatever thread or process.
         """
+        step = as_whole(step, "open_stream: step")
         record, token = self._record, os.urandom(8).hex()
         if record.finished:
             self._refuse("takes no more reports")
@@ -241,9 +245,9 @@ class Trial:
         """Keep a JSON value with the trial.
 
         Raises:
-            TypeError: If ``value`` is not JSON; the message names the place.
+            TypeError: If ``key`` is no string or ``value`` not JSON; the message names the place.
         """
-        check_json(value, f"user_attrs[{key!r}]")
+        check_attr(key, value)
         if self._record.finished:
             self._refuse("takes no more attributes")
         self._send(("attr", self.number, (key, value)))
@@ -283,8 +287,11 @@ class Trial:
         return any(kind == "report" and data[:2] == (stream, step) for kind, _, data in self._unsent)
 
     def _tell(self, fact: Fact) -> None:
-        """Write a fact: at once in memory; to a shared storage with the next question, or after a second."""
-        if not self.study._log.storage.shared or self.study._led:
+        """Write a fact: at once in memory; to a shared storage with the next question, or after a second.
+
+        At once, too, where another process may end the trial: it would not know what is to be written.
+        """
+        if self._away or not self.study._log.storage.shared or self.study._led:
             self.study._log.write(fact)
             return
         self._unsent.append(fact)
@@ -309,9 +316,14 @@ class Trial:
         log = self.study._log
         if self._record.worker != log.worker and not self._record.finished and log.lease:
             log.take_over(self._record)
-        log.write(*self._unsent, *more)
-        self._unsent.clear()
-        self._fresh.clear()
+        with log.lock:
+            sent = self._unsent[:]  # other threads may add to it meanwhile
+            log.write(*sent, *more)
+            del self._unsent[: len(sent)]
+            for kind, _, data in sent:
+                if kind == "params":
+                    for name in data[1]:
+                        self._fresh.pop(name, None)
         self._sent = time.monotonic()
         if self._record.state is TrialState.LOST:
             self._refuse("is not yours any more")
@@ -363,12 +375,20 @@ def as_value(value: Any, what: str) -> float:
             return float(value)
         except (TypeError, ValueError, RuntimeError):
             pass
+        except OverflowError:
+            raise ValueError(f"{what} must be a number that a float can hold, got one of {value!r:.40}...") from None
     raise TypeError(f"{what} must be one number, got {value!r} of type {type(value).__name__}.")
 
 
-def _whole(name: str, value: Any) -> int:
+def as_whole(value: Any, what: str) -> int:
+    """Return ``value`` as an int of at least 0 or say that it is none.
+
+    Raises:
+        TypeError: If it is no integer.
+        ValueError: If it is negative.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"report: {name} must be an integer, got {value!r} of type {type(value).__name__}.")
+        raise TypeError(f"{what} must be an integer, got {value!r} of type {type(value).__name__}.")
     if value < 0:
-        raise ValueError(f"report: {name} must be at least 0, got {value!r}.")
+        raise ValueError(f"{what} must be at least 0, got {value!r}.")
     return int(value)

@@ -29,7 +29,7 @@ class Union:
 
     def __init__(self) -> None:
         self.dists: dict[str, Distribution] = {}
-        # names suggested together -> parameter with countable levels -> levels seen
+        # names suggested together -> parameter with countable levels -> values seen, choices as their places
         self._patterns: dict[frozenset[str], dict[str, set[int]]] = {}
         self._stale = True
         self._space: Space | None = None
@@ -81,11 +81,9 @@ class Union:
 
     def _level(self, name: str, value: Any) -> int | None:
         d = self.dists.get(name)
-        if isinstance(d, Categorical) and d.levels <= _MAX_LEVELS:
-            return d.index(value)
-        if isinstance(d, Int) and d.levels <= _MAX_LEVELS:
-            return (int(value) - d.low) // d.step
-        return None
+        if not isinstance(d, Categorical | Int) or d.levels > _MAX_LEVELS or not d.contains(value):
+            return None  # a value that came from outside may be none of the range
+        return d.index(value) if isinstance(d, Categorical) else int(value)
 
     def _when(self) -> dict[str, dict[str, list[Any]]]:
         names = set().union(*self._patterns)
@@ -103,6 +101,8 @@ class Union:
 
     def _switch(self, child: str, parent: str, dist: Distribution) -> list[Any] | None:
         """Return the parent's values that switch the child on, None if it does not decide."""
+        if not isinstance(dist, Categorical | Int) or dist.levels > _MAX_LEVELS:
+            return None
         on: set[int] = set()
         off: set[int] = set()
         for names, seen in self._patterns.items():
@@ -114,10 +114,9 @@ class Union:
             return None
         if isinstance(dist, Categorical):
             return [dist.choices[i] for i in sorted(on)]
-        assert isinstance(dist, Int)
         if max(off) < min(on):  # a loop over range(n): more levels switch more on
-            on.update(range(min(on), dist.levels))
-        return [dist.low + i * dist.step for i in sorted(on)]
+            on.update(range(min(on), dist.high + 1, dist.step))
+        return [value for value in sorted(on) if dist.contains(value)]
 
 
 def check_same_kind(name: str, old: Distribution, new: Distribution) -> None:

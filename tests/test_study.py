@@ -1,7 +1,9 @@
 """Laws of the loop: ask, report, tell, optimize."""
 
+import _thread
 import copy
 import logging
+import pickle
 import threading
 import time
 import warnings
@@ -597,3 +599,175 @@ def test_what_is_enqueued_whole_needs_no_sampler():
     s.enqueue_trial({"n": 1})
     s.optimize(lambda t: t.params["n"], n_trials=10)
     assert [t.params["n"] for t in s.trials[2:]] == [1]
+
+
+# What several handles and threads say of one trial
+
+
+def shared(tmp_path, **kwargs):
+    return study(storage=str(tmp_path / "s.db"), **kwargs)
+
+
+@pytest.mark.parametrize("make", [lambda path: study(), shared], ids=["memory", "sqlite"])
+@pytest.mark.parametrize("tell", ["number", "copy", "pickle", "opened twice"])
+def test_nothing_that_a_handle_said_is_lost_whoever_tells(make, tell, tmp_path):
+    s = make(tmp_path)
+    trial = s.ask()
+    worker = {"copy": copy.copy, "pickle": lambda t: pickle.loads(pickle.dumps(t))}.get(tell, lambda t: t)(trial)
+    x = worker.suggest_float("x", 0, 1)
+    assert trial.suggest_float("x", 0, 1) == x
+    worker.report(1.0, 0)
+    if tell == "opened twice" and make is shared:
+        s = inloop.load_study(s.study_name, s._log.storage.path)
+    s.tell(trial.number if tell == "number" else trial, 2.0)
+    frozen = s.trials[0]
+    assert (frozen.params, frozen.curve, frozen.value) == ({"x": x}, {0: 1.0}, 2.0)
+
+
+def test_threads_that_report_on_one_trial_lose_nothing(tmp_path):
+    s = shared(tmp_path)
+    trial = s.ask()
+
+    def reports(stream):
+        for step in range(40):
+            trial.report(1.0, step, stream)
+            trial.should_prune()
+
+    threads = [threading.Thread(target=reports, args=(k,)) for k in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    s.tell(trial, 1.0)
+    assert [len(c) for c in s.trials[0].curves.values()] == [40] * 6
+
+
+def test_a_held_report_outlives_an_earlier_one_that_is_written_later(tmp_path):
+    for s in (study(), shared(tmp_path)):
+        trial = s.ask()
+        trial.report(1.0, 3)
+        trial.hold(2.0, 4)
+        s.tell(trial, 2.0)
+        assert s.trials[0].curve == {3: 1.0, 4: 2.0}
+
+
+# What is refused is refused before it is written
+
+
+REFUSED = {
+    "another study's trial": (ValueError, "of <Study", lambda s, t: s.tell(study().ask(), 1.0)),
+    "a negative step of a curve": (ValueError, "at least 0", lambda s, t: s.add_trial({}, 1.0, {-3: 1.0})),
+    "half a step": (TypeError, "an integer", lambda s, t: s.add_trial({}, 1.0, {0.5: 1.0})),
+    "a held step that is text": (TypeError, "hold: step", lambda s, t: t.hold(1.0, "x")),
+    "a held step below 0": (ValueError, "hold: step", lambda s, t: t.hold(1.0, -1)),
+    "a first step that is text": (TypeError, "open_stream", lambda s, t: t.open_stream("a")),
+    "a key of the study": (TypeError, "keys are strings", lambda s, t: s.set_user_attr(("a", 1), 2)),
+    "a key of a trial": (TypeError, "keys are strings", lambda s, t: t.set_user_attr(["a"], 1)),
+    "a choice there is not": (ValueError, "'z'", lambda s, t: s.add_trial({"c": "z", "new": 1}, 0.5)),
+    "a value no float can hold": (ValueError, "float can hold", lambda s, t: s.tell(t, 10**400)),
+    "half a trial": (TypeError, "n_trials", lambda s, t: s.optimize(returns, n_trials=2.5)),
+    "a timeout of NaN": (ValueError, "timeout", lambda s, t: s.optimize(returns, timeout=float("nan"))),
+    "half a job": (ValueError, "n_jobs", lambda s, t: s.optimize(returns, 1, n_jobs=1.5)),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("make", [lambda path: study(), shared], ids=["memory", "sqlite"])
+def test_refused_input_leaves_the_study_as_it_was(make, case, tmp_path):
+    error, text, act = REFUSED[case]
+    s = make(tmp_path)
+    s.optimize(lambda t: float(len(t.suggest_categorical("c", ["a", "b"]))), n_trials=2)
+    trial = s.ask()
+    trial.report(1.0, 0)
+    trial.should_prune()
+    before = s._log.history.events
+    with pytest.raises(error, match=text):
+        act(s, trial)
+    again = pickle.loads(pickle.dumps(s))
+    assert s._log.history.events == before
+    assert [t.state for t in again.trials] == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.RUNNING]
+    assert again.ask().number == 3
+
+
+def test_values_from_elsewhere_that_later_ranges_do_not_have_are_passed_over(tmp_path):
+    s = shared(tmp_path)
+    s.add_trial({"c": "old", "n": "many", "lr": "auto"}, 0.5)
+
+    def objective(trial):
+        c = trial.suggest_categorical("c", ["a", "b"])
+        return len(c) + trial.suggest_int("n", 1, 3) + trial.suggest_float("lr", 1e-2, 1)
+
+    s.optimize(objective, n_trials=30)
+    again = inloop.load_study(s.study_name, s._log.storage.path)
+    again.optimize(objective, n_trials=1)
+    assert set(again.history.union.space.names) == {"c", "n", "lr"}
+
+
+def test_a_parent_whose_range_grows_keeps_what_it_switches():
+    s = study()
+    low = [3]
+
+    def objective(trial):
+        n = trial.suggest_int("n", low[0], 5)
+        return trial.suggest_float("x", 0, 1) if n >= 5 else -float(n)
+
+    s.optimize(objective, n_trials=20)
+    low[0] = 1
+    s.optimize(objective, n_trials=20)
+    assert s.history.union.space.when == {"x": {"n": (5,)}}
+
+
+def test_a_parent_with_ten_million_levels_switches_nothing():
+    s = study()
+    s.optimize(lambda t: t.suggest_float("x", 0, 1) if t.suggest_int("n", 1, 4) > 2 else 0.0, n_trials=12)
+    cpu = time.process_time()
+    s.optimize(lambda t: float(t.suggest_int("n", 1, 10**7)), n_trials=2)
+    s.ask()
+    assert s.history.union.space.when == {}
+    assert time.process_time() - cpu < 5  # it took 11 s a trial
+
+
+def test_what_an_ask_does_not_take_of_the_enqueued_is_said():
+    s = study()
+    s.enqueue_trial({"z": 1, "x": 0.25})
+    with pytest.warns(UserWarning, match="'z': 1"):
+        assert s.ask({"x": Float(0, 1)}).params == {"x": 0.25}
+
+
+def test_a_trial_added_with_nan_is_failed_as_a_told_one_is():
+    assert study().add_trial({}, float("nan")).state is TrialState.FAILED
+
+
+def test_exceptions_to_catch_may_come_in_a_list():
+    s = study()
+    s.optimize(lambda t: 1 / 0, n_trials=2, catch=[ZeroDivisionError])
+    assert [t.state for t in s.trials] == [TrialState.FAILED] * 2
+
+
+def test_nan_among_the_choices_is_itself():
+    s = study()
+    s.optimize(lambda t: t.suggest_categorical("c", [float("nan"), 1.0]) == 1.0, n_trials=3)
+    assert len(s.trials) == 3
+
+
+def test_ctrl_c_ends_the_trials_of_other_threads_at_their_next_report():
+    s = study()
+    reported = threading.Event()
+
+    def objective(trial):
+        for step in range(2000):  # 20 s
+            trial.report(1.0, step)
+            reported.set()
+            time.sleep(0.01)
+        return 1.0
+
+    def interrupt():
+        reported.wait()
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        s.optimize(objective, n_trials=2, n_jobs=2)
+    assert time.monotonic() - start < 10
+    assert {t.state for t in s.trials} == {TrialState.FAILED}
