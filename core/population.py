@@ -465,6 +465,8 @@ class PopulationStudy:
         sound = {k: m for k, m in self._members.items() if _runs(m) and _value(m) == _value(m)}
         ranked = sorted(sound, key=lambda k: (sign * _value(sound[k]), k))
         if not ranked:
+            for member in filter(_runs, self._members.values()):
+                self.study._log.finish(member, FAILED, None)
             raise RuntimeError(
                 f"All members failed up to step {at}, or are NaN; there is none to go on from."
             ) from self._error

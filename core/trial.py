@@ -159,7 +159,7 @@ class Trial:
         """
         value = as_value(value, f"trial {self.number}: a held value")
         step, stream = as_whole(step, "hold: step"), as_whole(stream, "hold: stream")
-        if self._away or self._home != os.getpid():
+        if self._elsewhere():
             self._send(("held", self.number, (stream, step, value)))
         else:
             self._record.held[stream] = step, value, self.study._log.worker
@@ -265,6 +265,8 @@ class Trial:
         self.study._check_seen(name, dist)
         if record.queued is not None and name in record.queued:
             value = record.queued[name]
+            if isinstance(value, list) and not dist.contains(value):
+                value = tuple(value)  # which JSON has made a list
             if dist.contains(value):
                 return self._take(name, dist, dist.cast(value))
             warnings.warn(
@@ -291,12 +293,16 @@ class Trial:
 
         At once, too, where another process may end the trial: it would not know what is to be written.
         """
-        if self._away or not self.study._log.storage.shared or self.study._led:
+        if not self.study._log.storage.shared or self.study._led:
             self.study._log.write(fact)
             return
         self._unsent.append(fact)
-        if time.monotonic() - self._sent > 1.0:
+        if time.monotonic() - self._sent > 1.0 or self._elsewhere():
             self._send()
+
+    def _elsewhere(self) -> bool:
+        """Return whether another process may end the trial."""
+        return self._away or self._home != os.getpid()
 
     def _end_alone(self, state: TrialState, value: float | None) -> bool:
         """End a running trial of this process without reading first, for a caller that has the lock.

@@ -136,6 +136,73 @@ def test_errors_come_back(executor):
     assert study.history.states[TrialState.FAILED] >= 4
 
 
+class TwoArguments(Exception):
+    """Cannot be unpickled: it would be called with one."""
+
+    def __init__(self, first, second):
+        super().__init__(first)
+
+
+def raises_what_cannot_travel(trial):
+    raise TwoArguments(f"trial {trial.number}", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["fork", "spawn"], indirect=True)
+def test_an_error_that_cannot_travel_is_told_of(executor):
+    study = inloop.create_study(seed=0, sampler=RandomSampler())
+    with pytest.raises(RuntimeError, match=r"TwoArguments.*trial"):
+        study.optimize(raises_what_cannot_travel, n_trials=4, executor=executor)
+    assert study.history.states[TrialState.FAILED] == len(study.trials)
+
+
+class TakesNothing:
+    def submit(self, *task):
+        raise TypeError("nothing can be sent")
+
+
+def shut():
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        return executor
+
+
+@pytest.mark.parametrize(("executor", "error"), [(TakesNothing(), TypeError), (shut(), RuntimeError)])
+def test_an_executor_that_takes_no_tasks_leaves_no_trial_running(executor, error):
+    study = inloop.create_study(seed=0, sampler=RandomSampler())
+    with pytest.raises(error):
+        study.optimize(curve, n_trials=4, executor=executor)
+    assert [t.state for t in study.trials] == [TrialState.FAILED]
+
+
+def report_and_return(trial):
+    """What a worker does that leaves it to others to ask the pruner and to tell."""
+    x = trial.suggest_float("x", -1, 1)
+    for step in range(3):
+        trial.report(x, step)
+    return x
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_what_a_worker_said_is_known_when_it_is_done(context, storage):
+    study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler())
+    trial = study.ask()
+    with pool(context) as executor:
+        x = executor.submit(report_and_return, trial).result()
+    frozen = study.tell(trial, x)
+    assert (frozen.params, frozen.curve) == ({"x": x}, {0: x, 1: x, 2: x})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_forked_child_said_is_known_when_it_is_done(tmp_path):
+    study = inloop.create_study(storage=str(tmp_path / "study.db"), seed=0, sampler=RandomSampler())
+    trial = study.ask()
+    child = multiprocessing.get_context("fork").Process(target=report_and_return, args=(trial,))
+    child.start()
+    child.join()
+    assert len(study.tell(trial, 1.0).curve) == 3
+
+
 MPI = """
     import inloop
     from mpi4py.futures import MPIPoolExecutor

@@ -378,6 +378,13 @@ def test_nobody_left_is_an_error():
     assert {t.state.name for t in study.trials} == {"FAILED"}
 
 
+def test_a_population_of_nan_leaves_no_trial_running():
+    study = population()
+    with pytest.raises(RuntimeError, match="or are NaN"):
+        study.optimize(lambda segment, weight: (0.0, math.nan), **FILES)
+    assert {t.state.name for t in study.trials} == {"FAILED"}
+
+
 def test_errors_that_are_not_caught_are_raised_and_one_can_go_on():
     def train(segment, weight):
         if segment.start == 10 and fail:

@@ -734,6 +734,13 @@ def test_what_an_ask_does_not_take_of_the_enqueued_is_said():
         assert s.ask({"x": Float(0, 1)}).params == {"x": 0.25}
 
 
+def test_an_enqueued_tuple_survives_the_storage(tmp_path):
+    s = shared(tmp_path)
+    s.enqueue_trial({"c": (1, 2)})
+    again = inloop.load_study(s.study_name, s._log.storage.path)
+    assert again.ask().suggest_categorical("c", [(3,), (1, 2)]) == (1, 2)
+
+
 def test_a_trial_added_with_nan_is_failed_as_a_told_one_is():
     assert study().add_trial({}, float("nan")).state is TrialState.FAILED
 
