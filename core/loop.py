@@ -175,8 +175,8 @@ def _in_threads(work: Callable[[], None], threads: int, budget: Budget) -> None:
     from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
     with ThreadPoolExecutor(threads, thread_name_prefix="inloop") as pool:
-        futures = [pool.submit(work) for _ in range(threads)]
         try:
+            futures = [pool.submit(work) for _ in range(threads)]
             wait(futures, return_when=FIRST_EXCEPTION)
         except KeyboardInterrupt:
             budget.fail()  # or else the threads would train on to their ends
