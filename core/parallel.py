@@ -8,6 +8,7 @@ import os
 import pickle
 import queue
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -88,14 +89,18 @@ def evaluate(
     if trial._record.finished:  # dask runs a task again whose result was lost with its worker
         return
     trial._away = False  # it ends here
+    lost = ""
     try:
         run_trial(trial.study, trial, objective, catch)
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:  # it would break the pool on its way
-            raise RuntimeError(f"trial {trial.number}: the objective raised {error!r}.") from None
-        raise
+            lost = "".join(traceback.format_exception(error))
+        else:
+            raise
+    if lost:  # raised here, without a context, which may travel too (dask and ray let all exceptions' do so)
+        raise RuntimeError(f"trial {trial.number}: the objective raised what cannot be unpickled:\n\n{lost}")
 
 
 def _next(done: queue.SimpleQueue[Any], at_work: dict[Any, Trial], study: Study) -> Any:
