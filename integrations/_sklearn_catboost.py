@@ -21,7 +21,17 @@ _OWN = (
 _LOSSES = ("loss_function", "objective")
 
 
-class Classes(ClassifierMixin, BaseEstimator):
+class _Fitted(BaseEstimator):
+    """What a pipeline asks of its last step before it predicts."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class Classes(ClassifierMixin, _Fitted):
     """A classifier as it stands inside a fit, for the fold's test rows alone.
 
     Args:
@@ -45,7 +55,7 @@ class Classes(ClassifierMixin, BaseEstimator):
         return self.classes[best]
 
 
-class Numbers(RegressorMixin, BaseEstimator):
+class Numbers(RegressorMixin, _Fitted):
     """A regressor as it stands inside a fit, for the fold's test rows alone.
 
     Args:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -54,13 +56,22 @@ class Watched:
             test: X and y of the test fold.
         """
         if self.rows == "test":
-            return args, {**kwargs, **_as_arguments(booster, kwargs, *test, None)}
+            return args, {**kwargs, **_as_arguments(booster, kwargs, args[1], *test, None)}
         X, y = args[:2]
         train, valid = _split(booster, y, self.fraction)
         kept = _check_method_params(X, params=dict(kwargs), indices=train)
         weight = _check_method_params(X, params=dict(kwargs), indices=valid).get("sample_weight")
-        rows = _as_arguments(booster, kwargs, _safe_indexing(X, valid), _safe_indexing(y, valid), weight)
-        return (_safe_indexing(X, train), _safe_indexing(y, train)), {**kept, **rows}
+        fitted = _safe_indexing(y, train)
+        rows = _as_arguments(booster, kwargs, fitted, _safe_indexing(X, valid), _safe_indexing(y, valid), weight)
+        return (_safe_indexing(X, train), fitted), {**kept, **rows}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what LightGBM says of arguments that `Watched` gives it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The argument 'eval_set' is deprecated")
+        yield
 
 
 def stops_early(estimator: Any, kwargs: Mapping[str, Any]) -> bool:
@@ -150,7 +161,7 @@ def _split(booster: Any, y: Any, fraction: float) -> tuple[Any, Any]:
         return tuple(train_test_split(rows, test_size=fraction, random_state=0))
 
 
-def _as_arguments(booster: Any, kwargs: Mapping[str, Any], X: Any, y: Any, weight: Any) -> dict[str, Any]:
+def _as_arguments(booster: Any, kwargs: Mapping[str, Any], fitted: Any, X: Any, y: Any, weight: Any) -> dict[str, Any]:
     kind = kind_of(booster)
     if kind == "catboost":
         if weight is None:
@@ -161,7 +172,12 @@ def _as_arguments(booster: Any, kwargs: Mapping[str, Any], X: Any, y: Any, weigh
     if kind == "xgboost":
         weights = {} if weight is None else {"sample_weight_eval_set": [weight]}
         return {"eval_set": [(X, y)], "verbose": False, **weights}
+    known = np.flatnonzero(np.isin(np.ravel(y), np.ravel(fitted))) if is_classifier(booster) else range(len(y))
+    if len(known) < len(y):  # it has no number for a class that it is not fitted to
+        X, y = _safe_indexing(X, known), _safe_indexing(y, known)
+        weight = None if weight is None else _safe_indexing(weight, known)
     weights = {} if weight is None else {"eval_sample_weight": [weight]}
-    if "eval_X" in signature(booster.fit).parameters:
-        return {"eval_X": X, "eval_y": y, **weights}
-    return {"eval_set": [(X, y)], **weights}
+    # deprecated in 4.7, but that release takes the numbers of the classes, not the labels, as ``eval_y``
+    if "eval_set" in signature(booster.fit).parameters:
+        return {"eval_set": [(X, y)], **weights}
+    return {"eval_X": X, "eval_y": y, **weights}

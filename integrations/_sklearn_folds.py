@@ -62,7 +62,8 @@ class FoldsPruner(Pruner):
     as the margin, for candidates that a sampler proposed; ``benchmarks/fold_order.py``).
 
     Args:
-        rounds: Iterations of a whole fit, the largest number where it is searched for.
+        rounds: Iterations of a whole fit, the largest number where it is searched for, 0 if it is not
+            known.
         margin: Standard deviations of the noise by which a candidate may be behind.
         alone: The same after a single fold. One stopped there counts for the sampler as what that fold foretells,
             which is the worst told of all it learns from: with 2 the search ends lower than without pruning
@@ -94,11 +95,12 @@ class FoldsPruner(Pruner):
         if len(curve) < 2:
             return -math.inf
         before, now = curve.steps[-2], curve.steps[-1]
-        ratio = max(self.rounds - now, 0) / (now - before)
+        ratio = max((self.rounds or math.inf) - now, 0) / (now - before)
         grown = Growth.of(latest, before, now)
         if grown is not None:
             ratio = min(ratio, grown.ratio + self.margin * grown.deviation)
-        return last + ratio * min(last - sign * curve.values[-2], 0.0)
+        gain = min(last - sign * curve.values[-2], 0.0)
+        return last + ratio * gain if gain else last
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import math
 import numbers
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
 from inloop import FrozenTrial
+from inloop.distributions import Quantile
 from inloop.events import Event
 from inloop.history import History
 from inloop.pruners import Pruner
@@ -30,6 +34,7 @@ from sklearn.ensemble import (
 )
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Perceptron, SGDClassifier, SGDRegressor
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._validation import _fit_and_score, _score
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -39,7 +44,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, _num_samples
 
 from . import _sklearn_catboost as catboost
-from ._sklearn_early import ROUNDS, Watched, best_rounds, kind_of, stops_early
+from ._sklearn_early import ROUNDS, Watched, best_rounds, kind_of, quiet, stops_early
 from ._sklearn_scores import quick
 
 #: Fits an estimator with the given arguments and tells a `Watch` how it does.
@@ -104,15 +109,15 @@ class Score:
     Attributes:
         X: The rows, as the last step of the estimator takes them.
         y: Their targets.
-        of: Takes an estimator, ``X`` and ``y``.
+        of: Takes an estimator; returns None where there is no score.
     """
 
     X: Any
     y: Any
-    of: Callable[[Any, Any, Any], float]
+    of: Callable[[Any], float | None]
 
-    def __call__(self, view: Any) -> float:
-        return self.of(view, self.X, self.y)
+    def __call__(self, view: Any) -> float | None:
+        return self.of(view)
 
 
 class Watch:
@@ -137,8 +142,10 @@ class Watch:
         self.curve: list[tuple[int, float]] = []
         self.stopped = False
 
-    def __call__(self, step: int, score: float) -> bool:
-        """Take the score after ``step`` iterations; return whether to stop."""
+    def __call__(self, step: int, score: float | None) -> bool:
+        """Take the score after ``step`` iterations, None: it has none; return whether to stop."""
+        if score is None:
+            return False
         before = len(self.curve)
         self.curve.append((step, score))
         history = self._view.history
@@ -247,32 +254,81 @@ class _Fold:
             return
         X, y = self._data
         options = self._options
-        rows, test_y = _safe_split(self._estimator, X, y, options["test"], options["train"])
-        if last is not self._estimator and len(self._estimator) > 1:
-            rows = self._estimator[:-1].transform(rows)
+        test_X, test_y = _safe_split(self._estimator, X, y, options["test"], options["train"])
+        rows = test_X
+        for step in _before_last(self._estimator):
+            rows = step.transform(rows)
         if self.early:
             args, kwargs = self._watched.given(last, args, kwargs, (rows, test_y))
-        if family is None or self._watch is None:
-            last.fit(*args, **kwargs)
-            return
-        params = _check_method_params(X, params=options["score_params"], indices=options["test"])
+        with quiet() if self.early else nullcontext():
+            if family is None or self._watch is None:
+                last.fit(*args, **kwargs)
+            else:
+                family(last, args, kwargs, Score(rows, test_y, self._scoring(test_X, rows, test_y)), self._watch)
 
-        fast = None if params else quick(options["scorer"], test_y)
+    def _scoring(self, test_X: Any, rows: Any, y: Any) -> Callable[[Any], float | None]:
+        """Return what scores the last step as it is after some iterations, until that fails once."""
+        scorer = self._options["scorer"]
+        params = _check_method_params(
+            self._data[0], params=self._options["score_params"], indices=self._options["test"]
+        )
+        fast = None if params else quick(scorer, y)
+        alone = _needs_last_step_alone(scorer)
+        if isinstance(scorer, _MultimetricScorer):
+            scorer = copy.copy(scorer)
+            scorer._raise_exc = True
+        failed = False
 
-        def score(view: Any, X: Any, y: Any) -> float:
-            known = None if fast is None else fast(view, X)
-            if known is None:
-                known = _score(view, X, y, options["scorer"], params, options["error_score"])
-            return self._value(known)
+        def score(view: Any) -> float | None:
+            nonlocal failed
+            if failed:
+                return None
+            try:
+                known = None if fast is None else fast(view, rows)
+                if known is None:
+                    whole, X = (view, rows) if alone else (_ending_with(self._estimator, view), test_X)
+                    known = _score(whole, X, y, scorer, params, "raise")
+                return self._value(known)
+            except Exception as error:  # the end of the fit, which is scored as usual, shows whether it matters
+                failed = True
+                warnings.warn(
+                    f"Scoring failed inside a fit, which is no longer watched ({type(error).__name__}: {error})",
+                    UserWarning,
+                    stacklevel=2,
+                )
+                return None
 
-        family(last, args, kwargs, Score(rows, test_y, score), self._watch)
+        return score
 
 
 def last_step(estimator: Any) -> Any:
     """Return what a (nested) pipeline ends with, or the estimator itself."""
-    if isinstance(estimator, Pipeline):
-        return estimator.steps[-1][1]
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
     return estimator
+
+
+def _before_last(estimator: Any) -> Iterator[Any]:
+    """Yield the transformers of a (nested) pipeline before its `last_step`."""
+    while isinstance(estimator, Pipeline):
+        yield from (step for _, step in estimator.steps[:-1] if step not in (None, "passthrough"))
+        estimator = estimator.steps[-1][1]
+
+
+def _ending_with(estimator: Any, last: Any) -> Any:
+    """Return a copy of a (nested) pipeline that has another `last_step`."""
+    if not isinstance(estimator, Pipeline):
+        return last
+    whole = copy.copy(estimator)
+    name, step = estimator.steps[-1]
+    whole.steps = [*estimator.steps[:-1], (name, _ending_with(step, last))]
+    return whole
+
+
+def _needs_last_step_alone(scorer: Any) -> bool:
+    """Say whether a scorer only asks for predictions: one of scikit-learn, not a function of the user."""
+    scorers = scorer._scorers.values() if isinstance(scorer, _MultimetricScorer) else [scorer]
+    return all(isinstance(s, _BaseScorer | _PassthroughScorer) for s in scorers)
 
 
 def family_of(estimator: Any) -> Family | None:
@@ -324,29 +380,64 @@ def iterations_of(estimator: Any) -> int:
 
 
 def most_iterations(estimator: Any, space: Mapping[str, Any]) -> int:
-    """Return the largest number of iterations that candidates may have, 0 if none is known.
+    """Return the largest number of iterations that candidates may have, 0 if it is not known.
 
     Args:
         estimator: Of the search; the number is that of its last step.
-        space: Distributions by parameter of ``estimator``: the number may be searched for.
+        space: Distributions by parameter of ``estimator``, or a `Space` of several dicts: the number, or the steps,
+            may be searched for.
     """
-    last = last_step(estimator)
-    if family_of(last) is _by_parts:
-        return _PARTS
-    if family_of(last) is _by_epochs:
-        return min(int(last.max_iter), _LAST_EPOCH)
-    step = f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
-    searched = [space[step + name] for name in ROUNDS if step + name in space]
-    params = last.get_params()
+    most = _most(estimator, space, "")
+    return 0 if math.isinf(most) else int(most)
+
+
+def _most(estimator: Any, space: Mapping[str, Any], prefix: str) -> float:
+    """Return the largest number of iterations: 0 where there are no reports, infinity where it is not known."""
+    if isinstance(estimator, Pipeline):
+        name, last = estimator.steps[-1]
+        searched, always = _searched(space, prefix + name)
+        lasts = [choice for dist in searched for choice in getattr(dist, "choices", ())] + [last] * (not always)
+        return max((_most(one, space, f"{prefix}{name}__") for one in lasts), default=math.inf)
+    family = family_of(estimator)
+    if family is None or family is _by_parts:
+        return 0 if family is None else _PARTS
+    params = estimator.get_params()
+    tops, fixed = [], True
+    for name in ROUNDS:
+        searched, always = _searched(space, prefix + name)
+        tops += [_top(dist, _given(estimator, {**params, name: None})) for dist in searched]
+        fixed = fixed and not always
+    most = max([*tops, _given(estimator, params)] if fixed else tops)
+    return min(most, _LAST_EPOCH) if family is _by_epochs else most
+
+
+def _searched(space: Mapping[str, Any], param: str) -> tuple[list[Any], bool]:
+    """Return the distributions of a parameter, one for each of its columns, and whether it is always searched for."""
+    # in a search of several dicts the columns of one parameter are "name", "name (1)" and so on
+    columns = [column for column in space if re.sub(r" \(\d+\)$", "", column) == param]
+    return [space[column] for column in columns], any(c not in getattr(space, "when", ()) for c in columns)
+
+
+def _top(dist: Any, default: float) -> float:
+    """Return the largest number of iterations of a distribution, where None stands for ``default``."""
+    if isinstance(dist, Quantile):
+        return dist.from_unit(1.0 - 1e-3)
+    if hasattr(dist, "high"):
+        return float(dist.high)
+    choices = [default if c is None else c for c in getattr(dist, "choices", ())]
+    return max((float(c) for c in choices if isinstance(c, numbers.Real)), default=math.inf)
+
+
+def _given(estimator: Any, params: Mapping[str, Any]) -> float:
+    """Return the number of iterations that the parameters of an estimator say."""
     # an alias, where it is given, goes before the usual name
-    fixed = next((params[n] for n in reversed(ROUNDS) if isinstance(params.get(n), numbers.Integral)), _default(last))
-    tops = [d.high if hasattr(d, "high") else max(getattr(d, "choices", [0])) for d in searched] or [fixed]
-    return max((int(top) for top in tops if isinstance(top, numbers.Integral)), default=0)
+    named = (float(params[name]) for name in reversed(ROUNDS) if isinstance(params.get(name), numbers.Integral))
+    return next(named, _default(estimator))
 
 
-def _default(estimator: Any) -> int:
+def _default(estimator: Any) -> float:
     """Return the number of iterations of an estimator that is given none."""
-    return {"catboost": 1000, "xgboost": 100}.get(kind_of(estimator) or "", 0)
+    return {"catboost": 1000, "xgboost": 100, "lightgbm": 100}.get(kind_of(estimator) or "", math.inf)
 
 
 def steps(total: int, ratio: float) -> Iterator[int]:
@@ -441,17 +532,22 @@ def _restarted(
         estimator.fit(*args, **kwargs)
         return
     estimator.set_params(warm_start=True)
+    oob = getattr(estimator, "oob_score", False)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "class_weight presets")  # they do not matter on the same rows
             for step in (*of_trees(total), total):
                 # each restart draws what came before again
                 estimator.set_params(**{param: step, "random_state": copy.deepcopy(seed)})
+                if oob:  # a few trees leave rows without a score, which is warned of
+                    estimator.set_params(oob_score=oob if step == total else False)
                 estimator.fit(*args, **kwargs)
                 if step < total and watch(step, score(estimator)):
                     break
     finally:
         estimator.set_params(**{param: total, "random_state": seed, "warm_start": False})
+        if oob:
+            estimator.set_params(oob_score=oob)
 
 
 def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:

@@ -143,6 +143,23 @@ def test_columns_of_texts_reach_the_rows_that_catboost_watches():
     assert search.refit_n_iterations_ == rounds_of(search.best_estimator_)
 
 
+@pytest.mark.parametrize("resource", ["folds", "iterations"])
+@pytest.mark.parametrize("rows", ["split", "test"])
+def test_lightgbm_stops_after_the_same_rounds_whatever_the_classes_are_called(rows, resource):
+    X, y = CANCER
+    options = {"eval_set": rows, "resource": resource, "pruner": "auto", "sampler": "random"}
+    tables, rounds = [], []
+    for labels in ([0, 1], [1, 2], ["a", "b"]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            search = search_of(lightgbm(early_stopping_round=5), RATE, **options).fit(X, np.array(labels)[y])
+        tables.append(search.cv_results_["mean_test_score"])
+        rounds.append(search.refit_n_iterations_)
+    assert len(set(rounds)) == 1
+    assert 1 < rounds[0] < 150
+    np.testing.assert_array_equal(tables[1:], [tables[0]] * 2)
+
+
 def test_a_class_of_one_row_does_not_stop_it():
     X, y = DIABETES
     search = search_of(
@@ -154,7 +171,9 @@ def test_a_class_of_one_row_does_not_stop_it():
     rare[0] = 2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of the folds
-        search_of(lightgbm(early_stopping_round=3), RATE, cv=KFold(3, shuffle=True, random_state=0)).fit(X, rare)
+        for labels in (rare, np.array(["a", "b", "c"])[rare]):
+            folds = KFold(3, shuffle=True, random_state=0)
+            search_of(lightgbm(early_stopping_round=3), RATE, cv=folds).fit(X, labels, sample_weight=np.ones(len(y)))
 
 
 # The simplest good candidate

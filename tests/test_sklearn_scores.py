@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import warnings
+
+import inloop
 import numpy as np
 import pytest
+from inloop.integrations._sklearn_folds import FoldsPruner
+from inloop.integrations._sklearn_iterations import most_iterations
 from inloop.integrations._sklearn_scores import quick
-from sklearn.datasets import load_breast_cancer, load_wine
+from inloop.integrations._sklearn_space import SearchSpace
+from inloop.integrations.sklearn import BayesSearchCV
+from inloop.pruners import ThresholdPruner
+from scipy import stats
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.metrics import get_scorer, log_loss, make_scorer
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 NAMES = np.array(["spruce", "ash", "yew"])
 SCORER = get_scorer("neg_log_loss")
@@ -55,3 +69,153 @@ def test_it_leaves_shares_that_are_none_to_the_scorer():
     for by, known in ((1.0, True), (0.9, False), (-1.0, False), (np.nan, False)):
         model.by = by
         assert (quick(SCORER, y)(model, X) is not None) is known
+
+
+# What is scored inside the fits of pipelines
+
+IRIS = load_iris(return_X_y=True)
+FOREST = RandomForestClassifier(12, random_state=0)
+NEVER = ThresholdPruner(lower=-1e300)
+
+
+class Stateless(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X - 1.0
+
+
+def inside(estimator, space, **options):
+    options = {"n_iter": 3, "pruner": NEVER, "error_score": "raise", **options}
+    search = BayesSearchCV(estimator, space, cv=3, resource="iterations", sampler="random", random_state=0, **options)
+    return search.fit(*IRIS)
+
+
+def curves(search):
+    found = [t.curves[2] for t in search.study_.trials if 2 in t.curves]
+    return [dict(zip(curve.steps, curve.values, strict=True)) for curve in found]
+
+
+NESTS = {
+    "plain": (FOREST, ""),
+    "stateless": (Pipeline([("s", Stateless()), ("m", FOREST)]), "m__"),
+    "passed by": (Pipeline([("s", "passthrough"), ("m", FOREST)]), "m__"),
+    "nested": (Pipeline([("s", StandardScaler()), ("n", Pipeline([("t", Stateless()), ("m", FOREST)]))]), "n__m__"),
+}
+
+
+def whole_accuracy(estimator, X, y):
+    """Return the share of right answers; X are to be the raw rows."""
+    assert X[:, 0].min() > 4.0
+    if isinstance(estimator, Pipeline):
+        assert len(list(estimator.named_steps)) == 2
+    return float(np.mean(estimator.predict(X) == y))
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", None, whole_accuracy, {"a": whole_accuracy, "b": "accuracy"}])
+@pytest.mark.parametrize("nest", NESTS)
+def test_every_scorer_sees_what_it_sees_after_the_fit(nest, scoring):
+    estimator, step = NESTS[nest]
+    refit = "a" if isinstance(scoring, dict) else True
+    search = inside(estimator, {f"{step}max_depth": [1, 2, 3]}, scoring=scoring, refit=refit)
+    plain = inside(FOREST, {"max_depth": [1, 2, 3]}, scoring="accuracy")
+    assert curves(search) == curves(plain)
+    assert list(curves(search)[0]) == [3, 9]
+    assert set(search.cv_results_["n_iterations_run"]) == {36}
+    assert most_iterations(estimator, {f"{step}n_estimators": inloop.Int(1, 40)}) == 40
+
+
+def test_catboost_is_scored_in_a_pipeline():
+    model = pytest.importorskip("catboost").CatBoostClassifier(
+        n_estimators=12, depth=2, verbose=0, allow_writing_files=False, thread_count=1, random_state=0
+    )
+    estimator = Pipeline([("s", StandardScaler()), ("m", model)])
+    own, theirs = (inside(estimator, {"m__depth": [2, 3]}, n_iter=2, scoring=s) for s in (whole_accuracy, "accuracy"))
+    assert curves(own) == curves(theirs)
+    assert list(curves(own)[0]) == [3, 9]
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("error_score", ["raise", np.nan])
+def test_a_report_that_fails_prunes_nothing(error_score, several):
+    def score(estimator, X, y):
+        if len(estimator.estimators_) < 12:
+            raise RuntimeError("too few trees")
+        return estimator.score(X, y)
+
+    options = {"scoring": {"a": score, "b": "accuracy"}, "refit": "a"} if several else {"scoring": score}
+    with pytest.warns(UserWarning, match="too few trees") as caught:
+        search = inside(
+            FOREST, {"max_depth": inloop.Int(1, 9)}, n_iter=9, pruner="auto", error_score=error_score, **options
+        )
+    assert len(caught) == 9  # one of each first fold
+    assert curves(search) == []
+    assert "failed" not in search.cv_results_["status"]
+    assert all(search.cv_results_["n_splits_run"] > 0)
+
+
+def test_the_out_of_bag_score_is_that_of_the_whole_forest():
+    forest = RandomForestClassifier(40, oob_score=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search = inside(forest, {"max_depth": [2]}, n_iter=1, scoring=lambda e, X, y: getattr(e, "oob_score_", 0.0))
+    assert search.best_estimator_.oob_score is True
+    assert search.cv_results_["split0_test_score"][0] > 0.8
+
+
+# How many iterations there may be
+
+BOOSTING = GradientBoostingClassifier(n_estimators=30)
+MODELS = Pipeline([("m", SVC())])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "space", "most"),
+    [
+        (BOOSTING, {}, 30),
+        (BOOSTING, {"n_estimators": [5, 7]}, 7),
+        (BOOSTING, {"n_estimators": [None, 5]}, 0),  # it has no default to be known
+        (BOOSTING, {"n_estimators": stats.poisson(100)}, int(stats.poisson(100).ppf(0.999))),
+        (BOOSTING, [{"n_estimators": [5]}, {"n_estimators": [50]}, {"n_estimators": [9]}], 50),
+        (BOOSTING, [{"max_depth": [2]}, {"n_estimators": [9]}], 30),
+        (BOOSTING, [{"n_estimators": ["a"]}], 0),
+        (GaussianNB(), {}, 27),
+        (SGDClassifier(max_iter=9), {"max_iter": [5, 20]}, 20),
+        (SGDClassifier(max_iter=9), {"max_iter": [5, 200]}, 27),
+        (MODELS, {"m": [SVC(), FOREST, BOOSTING]}, 30),
+        (MODELS, [{"m": [FOREST]}, {"m": [BOOSTING], "m__n_estimators": [50, 60]}], 60),
+        (MODELS, {"m": [make_pipeline(StandardScaler(), BOOSTING)]}, 30),
+        (MODELS, {"m__C": [1, 2]}, 0),
+        (Pipeline([("m", "passthrough")]), {"m": [FOREST]}, 12),
+        (Pipeline([("m", "passthrough")]), {}, 0),
+    ],
+)
+def test_the_largest_number_of_iterations(estimator, space, most):
+    given = SearchSpace(space).space if space else {}
+    assert most_iterations(clone(estimator), given) == most
+
+
+def test_none_is_the_default_of_boosters():
+    xgboost = pytest.importorskip("xgboost")
+    choices = inloop.Categorical([None, 5])
+    assert most_iterations(xgboost.XGBClassifier(n_estimators=300), {"n_estimators": choices}) == 100
+    lightgbm = pytest.importorskip("lightgbm")
+    assert most_iterations(lightgbm.LGBMClassifier(n_estimators=300), {"num_iterations": choices}) == 300
+
+
+def test_a_search_of_the_last_step_itself():
+    estimator = Pipeline([("s", StandardScaler()), ("m", "passthrough")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a last step that reports nothing
+        search = inside(estimator, {"m": [GaussianNB(), FOREST]}, n_iter=2, pruner="auto", scoring="accuracy")
+    assert sorted(search.cv_results_["n_iterations_run"]) == [36, 81]
+
+
+@pytest.mark.parametrize(("now", "promised"), [(0.2, -math.inf), (0.1, -0.1)])
+def test_no_limit_is_set_where_the_number_is_not_known(now, promised):
+    study = inloop.create_study("maximize", space={"x": inloop.Float(0.0, 1.0)})
+    trial = study.ask()
+    for step, value in [(3, 0.1), (9, now)]:
+        trial.report(value, step, stream=2)
+    assert FoldsPruner()._promised([], study.history.trials[0], -1.0) == promised
