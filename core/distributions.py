@@ -453,6 +453,7 @@ def as_distribution(value: Any, name: str = "parameter") -> Distribution:
 
     Raises:
         TypeError: If it is none of these.
+        ValueError: If it is one with wrong numbers, or an empty list.
 
     Example:
         >>> from scipy import stats
@@ -463,11 +464,21 @@ def as_distribution(value: Any, name: str = "parameter") -> Distribution:
         >>> as_distribution([1, 5])
         Categorical(choices=(1, 5))
     """
+    try:
+        return _as_distribution(value, name)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _as_distribution(value: Any, name: str) -> Distribution:
     if isinstance(value, Float | Int | Categorical | Quantile | Sampled):
         return value
     if isinstance(value, list | range | np.ndarray):
         return Categorical(value)
     family = getattr(getattr(value, "dist", None), "name", None)
+    if family is not None and hasattr(value, "args") and not value.ppf(0.5) < math.inf:
+        given = [*map(repr, value.args), *(f"{k}={v!r}" for k, v in value.kwds.items())]
+        raise ValueError(f"{family}({', '.join(given)}) of scipy.stats is no distribution, see its arguments.")
     if family in ("uniform", "loguniform", "reciprocal", "randint"):
         known = _known_family(family, value)
         if known is not None:

@@ -104,7 +104,7 @@ class Race:
     ) -> None:
         self.candidates: list[Candidate] = list(earlier or ())
         self.study = study
-        self._space = space
+        self.space = space
         self._n_iter = n_iter
         self._n_splits = n_splits
         self._size = size
@@ -121,8 +121,11 @@ class Race:
 
     @property
     def n_complete(self) -> int:
-        """Number of candidates that ran all of their folds."""
-        return sum(len(c.outs) == self._n_splits for c in self.candidates)
+        """Number of candidates that ran all of their folds, none of which failed or scored NaN."""
+        return sum(
+            len(c.outs) == self._n_splits and _finite(c.scores) and all(out["fit_error"] is None for out in c.outs)
+            for c in self.candidates
+        )
 
     def ready(self, workers: int) -> list[tuple[Candidate, int]]:
         """Return the folds to run next: all that are needed for sure, then as many as keep ``workers`` busy.
@@ -207,7 +210,7 @@ class Race:
             except StudyStopped:
                 self._n_iter = len(self.candidates)
                 return
-            params = self._space.params(trial.params)
+            params = self.space.params(trial.params)
             order = turns(trial.number, self._n_splits) if self._in_turn else list(range(self._n_splits))
             candidate = Candidate(len(self.candidates), trial, params, self._reference, order)
             self.candidates.append(candidate)

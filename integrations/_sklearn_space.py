@@ -78,6 +78,10 @@ class SearchSpace:
         """Return the estimator's parameters at a point of the space."""
         return {self._names.get(c, c): v for c, v in point.items() if c != WHICH}
 
+    def dists(self, point: Mapping[str, Any]) -> dict[str, Distribution]:
+        """Return the distributions of the estimator's parameters at a point of the space."""
+        return {self._names.get(c, c): self.space[c] for c in point if c != WHICH}
+
     def point(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the point of the space that has these parameters of the estimator.
 
@@ -146,6 +150,8 @@ class SearchSpace:
 class Distinct(Sampler):
     """Lets a sampler propose, and never a point of a finite space that was proposed before.
 
+    Where some parameters of the candidate are given, that holds for the whole point, as long as one is left.
+
     Args:
         sampler: Who proposes.
         points: The finite space.
@@ -161,11 +167,14 @@ class Distinct(Sampler):
         for trial in filter(_counts, history.trials[self._read : number]):
             self._taken.add(self._points.key(trial.params))
         self._read = max(number, self._read)
+        given = history.trials[number].queued or {}
         for _ in range(_TRIES):
             proposal = self.sampler.ask(space, history, number, rng)
+            if given:
+                proposal = space.complete({**proposal, **given}, rng.random)
             if self._points.key(proposal) not in self._taken:
                 return proposal
-        return self._unused(space, rng)
+        return self._unused(space, given, rng) or proposal
 
     def exhausted(self, history: History, space: Space | None = None) -> str | None:
         return self.sampler.exhausted(history, space)
@@ -173,16 +182,19 @@ class Distinct(Sampler):
     def __repr__(self) -> str:
         return repr(self.sampler)
 
-    def _unused(self, space: Space, rng: np.random.Generator) -> dict[str, Any]:
+    def _unused(self, space: Space, given: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        """Return an unused point with the ``given`` values, an empty one if there is none."""
         for _ in range(8 * _TRIES):
-            point = space.decode(rng.random(len(space)))
+            point = space.complete(given, rng.random)
             if self._points.key(point) not in self._taken:
                 return point
         # so many misses: most points are taken, so there are few points
         left = [p for p in self._points.points() if self._points.key(p) not in self._taken and _lies_in(p, space)]
-        if not left:
+        if not left and not given:
             raise StudyStopped("Every point of the finite space was tried.")
-        return left[rng.integers(len(left))]
+        key = self._points.key
+        left = [p for p in left if key(p) == key({**p, **{n: v for n, v in given.items() if n in p}})]
+        return left[rng.integers(len(left))] if left else {}
 
 
 class Turns(Sampler):
@@ -201,6 +213,8 @@ class Turns(Sampler):
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         counts = Counter(t.params.get(WHICH) for t in filter(_counts, history.trials[:number]))
         order = sorted(range(len(self._quotas)), key=lambda k: (counts[k] + 1) / self._quotas[k])
+        given = (history.trials[number].queued or {}).get(WHICH)
+        order = order if given is None else [given]
         over: StudyStopped | None = None
         for which in [k for k in order if counts[k] < self._quotas[k]] or order[:1]:
             try:
@@ -243,9 +257,9 @@ def distribution(value: Any, name: str) -> Distribution:
         value = list(value)
     try:
         known = _tuple(value) if isinstance(value, tuple) else _foreign(value)
-        return as_distribution(value, name) if known is None else known
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    return as_distribution(value, name) if known is None else known
 
 
 def _tuple(value: tuple[Any, ...]) -> Distribution:

@@ -276,7 +276,7 @@ class BayesSearchCV(BaseSearchCV):
             metric = self.refit
         self.n_splits_ = len(splits)
         self.cv_results_ = table  # before anything of the user's own can fail
-        self._keep_best(table, metric)
+        self._keep_best(race, table, metric)
         if self.refit:
             # a parameter may itself be an estimator
             self.best_estimator_ = clone(estimator).set_params(**clone(self.best_params_, safe=False))
@@ -323,7 +323,7 @@ class BayesSearchCV(BaseSearchCV):
             cv_error=standard_error(table[f"split{k}_test_{metric}"][best] for k in range(self.n_splits_)),
             test_score=float(self.score(X, y, **params)),
             params=self.best_params_,
-            edges=edges(self.best_params_, self.study_.history.dists),
+            edges=self._edges,
             folds_run=int(table["n_splits_run"].sum()),
             folds_total=len(table["status"]) * self.n_splits_,
         )
@@ -336,7 +336,7 @@ class BayesSearchCV(BaseSearchCV):
             raise ValueError(
                 "refit='1se' needs complexity, what is simple: the name of a parameter, or a function of them."
             )
-        if self.objective is None or callable(self.scoring):
+        if self.objective is None or self.objective == self.scoring or callable(self.scoring):
             return  # what a function gives is known when it has been called
         names = list(scorers._scorers) if isinstance(scorers, _MultimetricScorer) else ["score"]
         if self.objective not in names:
@@ -373,10 +373,14 @@ class BayesSearchCV(BaseSearchCV):
         if self.storage is not None:
             check_same(self.study_, data, setup)
             earlier = resume(self.study_, space)
+        done = len(earlier or ())
+        n_iter = max(n_iter, done)
         n_fits = n_iter * len(splits)
         if self.verbose > 0:
-            print(f"Fitting {len(splits)} folds for each of {n_iter} candidates, totalling {n_fits} fits")  # noqa: T201
-        with Progress(n_iter, len(earlier or ()), self.verbose > 0) as progress, hooks.search(n_fits):
+            new = n_iter - done
+            text = f"Fitting {len(splits)} folds for each of {new} candidates, totalling {new * len(splits)} fits"
+            print(text + (f"; {done} candidates of an earlier run are kept" if done else ""))  # noqa: T201
+        with Progress(n_iter, done, self.verbose > 0) as progress, hooks.search(n_fits):
             told = partial(self._told, progress)
             inside = self._inside_fits(estimator, space)
             race = Race(self.study_, space, n_iter, len(splits), size, self._value, inside, told, earlier)
@@ -480,18 +484,17 @@ class BayesSearchCV(BaseSearchCV):
         """Return who judges folds from inside their fits."""
         if self.resource != "iterations" or self.pruner is None:
             return None
-        last = last_step(estimator)
-        if family_of(last) is None:
+        last, longest = last_step(estimator), most_iterations(estimator, space.space)
+        if family_of(last) is None and not (longest and isinstance(last, str)):  # a mere place for others is fine
             warnings.warn(
-                f"{type(last).__name__} does not report from inside its fit; it is pruned between folds, "
-                "as with resource='folds'.",
+                f"{last if isinstance(last, str) else type(last).__name__} does not report from inside its fit; it is "
+                "pruned between folds, as with resource='folds'.",
                 UserWarning,
                 stacklevel=5,
             )
         # Earlier scores mislead where the learning rate is searched too. Recorded curves as in `Race.watch`: a first
         # rung after a fifth of 120 rounds costs 19 % and loses .05, one after 3 rounds 12 % and .17. Between a sixth
         # and a half there is always a report
-        longest = most_iterations(estimator, space.space)
         if self.pruner == "auto":
             return FoldsPruner(longest)
         return _pruner(self.pruner, max(3, longest // 6))
@@ -523,7 +526,7 @@ class BayesSearchCV(BaseSearchCV):
         self.multimetric_ = isinstance(outs[0]["test_scores"], dict)
         return results(race.candidates, n_splits, self._format_results, self.resource == "iterations")
 
-    def _keep_best(self, table: dict[str, Any], metric: str) -> None:
+    def _keep_best(self, race: Race, table: dict[str, Any], metric: str) -> None:
         for name in ("best_index_", "best_score_", "best_params_"):
             self.__dict__.pop(name, None)
         if not self.refit and self.multimetric_:
@@ -538,6 +541,7 @@ class BayesSearchCV(BaseSearchCV):
         if not callable(self.refit):
             self.best_score_ = table[f"mean_test_{metric}"][self.best_index_]
         self.best_params_ = table["params"][self.best_index_]
+        self._edges = edges(self.best_params_, race.space.dists(race.candidates[self.best_index_].trial.params))
 
     def _fix_rounds(self, race: Race) -> None:
         """Have the last fit of a booster that stopped early in the folds run their median number of rounds."""

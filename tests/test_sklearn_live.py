@@ -103,6 +103,43 @@ def test_an_interrupt_during_a_fit():
         search_of(Interrupted(), {"after": [1.0]}, n_iter=1).fit(*CANCER)
 
 
+class FailsBelow(GaussianNB):
+    """Cannot be fitted with a small limit, or has no score then."""
+
+    def __init__(self, limit=1, raises=True):
+        super().__init__()
+        self.limit, self.raises = limit, raises
+
+    def fit(self, X, y):
+        if self.limit < 3 and self.raises:
+            raise ValueError("too small")
+        return super().fit(X, y)
+
+    def score(self, X, y):
+        return np.nan if self.limit < 3 else super().score(X, y)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning", "ignore:One or more")
+@pytest.mark.parametrize("error_score", [np.nan, 0.0])
+@pytest.mark.parametrize("raises", [True, False])
+def test_candidates_that_failed_are_not_what_a_limit_keeps(raises, error_score):
+    model, known = FailsBelow(raises=raises), [{"limit": 1}, {"limit": 2}, {"limit": 3}, {"limit": 4}]
+    options = {"initial_params": known, "error_score": error_score, "n_iter": 4}
+    search = search_of(model, {"limit": [1, 2, 3, 4]}, timeout=1e-9, **options).fit(*CANCER)
+    assert search.best_params_ == {"limit": 3}
+    assert len(search.cv_results_["params"]) == 3
+
+    def interrupt(search, trial):
+        if trial.number == at:
+            raise KeyboardInterrupt
+
+    for at in (1, 2):
+        search = search_of(model, {"limit": [1, 2, 3, 4]}, callbacks=interrupt, **options)
+        with pytest.raises(KeyboardInterrupt) if at == 1 else pytest.warns(UserWarning, match="; 1 candidates"):
+            search.fit(*CANCER)
+        assert hasattr(search, "best_params_") == (at == 2)
+
+
 @pytest.mark.parametrize("given", [list, lambda call: call], ids=["list", "function"])
 def test_stopping_and_callbacks(given):
     seen = []
@@ -132,6 +169,19 @@ def test_progress(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("then", "new"), [(3, 0), (8, 0), (10, 2)])
+def test_progress_of_a_search_that_goes_on(capsys, tmp_path, then, new):
+    options = {"storage": str(tmp_path / "s.db"), "study_name": "s", "verbose": 1}
+    search_of(**options).fit(*CANCER)
+    capsys.readouterr()
+    search = search_of(n_iter=then, **options).fit(*CANCER)
+    shown = capsys.readouterr()
+    text = f"Fitting 4 folds for each of {new} candidates, totalling {4 * new} fits; 8 candidates of an earlier run"
+    assert text in shown.out
+    assert f"{8 + new}/{8 + new}" in shown.err
+    assert len(search.cv_results_["params"]) == 8 + new
+
+
 # What is given
 
 
@@ -154,6 +204,23 @@ def test_known_points_of_a_list_of_dicts():
     assert params[0] == known[0]
     assert (params[1]["kernel"], params[1]["gamma"]) == ("rbf", 0.2)
     assert params[2] == known[2]
+
+
+@pytest.mark.parametrize("sampler", ["auto", "random", "tpe"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_points_known_in_part_repeat_none_of_a_finite_space(sampler, pairs):
+    a = {"criterion": ["gini", "entropy"], "max_depth": [1, 2, 3], "splitter": ["best"]}
+    space = [(a, 6), ({"splitter": ["random"], "max_depth": [1, 2]}, 2)] if pairs else a
+    known = [{"splitter": "best", **p} for p in [{"max_depth": 2}] * 2 + [{"criterion": "gini"}] * 2]
+    n_iter = 8 if pairs else 6
+    search = search_of(TREE, space, n_iter=n_iter, initial_params=known, sampler=sampler).fit(*CANCER)
+    found = [tuple(sorted(p.items())) for p in search.cv_results_["params"]]
+    assert len(set(found)) == len(found) == n_iter
+    for params, given in zip(search.cv_results_["params"], known, strict=False):
+        assert params == {**params, **given}
+    again = [{"splitter": "best", "max_depth": 2}] * 3  # two points are like that
+    search = search_of(TREE, space, n_iter=n_iter, initial_params=again, sampler=sampler).fit(*CANCER)
+    assert [p["max_depth"] for p in search.cv_results_["params"][:3]] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("wrong", [{"C": 1e9}, {"degree": 2}, {"kernel": "linear", "gamma": 0.1}])

@@ -48,8 +48,18 @@ def test_ends_of_ranges_are_named():
     search = search_of(LogisticRegression(), {"C": (1e-9, 1e-7, "log-uniform")}, initial_params=[{"C": 1e-7}], n_iter=3)
     report = search.fit(X_TRAIN, Y_TRAIN).report(X_TEST, Y_TEST)
     assert report.edges == ({"C": "upper"} if report.params["C"] == 1e-7 else {})
-    two = [{"kernel": ["linear"], "C": (1e-9, 1e-8)}, {"kernel": ["rbf"], "C": (1e-8, 1e-7)}]
-    assert "C" in str(search_of(SVC(), two, n_iter=4).fit(X_TRAIN, Y_TRAIN).report(X_TEST, Y_TEST))
+
+
+@pytest.mark.parametrize("best", [0, 1])
+def test_ends_of_ranges_are_those_of_the_candidates_own_dict(best):
+    ranges = [(1.0, 2.0), (1e-9, 1.0)] if best == 0 else [(1e-9, 1.0), (1.0, 2.0)]
+    two = [{"kernel": ["linear"], "C": c} for c in ranges]
+    known = [{"kernel": "linear", "C": c} for c in (1e-8, 2.0)]
+    search = search_of(SVC(), two, n_iter=2, initial_params=known, scoring=lambda e, X, y: e.C)
+    report = search.fit(X_TRAIN, Y_TRAIN).report(X_TEST, Y_TEST)
+    assert report.params["C"] == 2.0
+    assert report.edges == {"C": "upper"}
+    assert "upper end of its range" in str(report)
 
 
 @pytest.mark.parametrize("kind", ["array", "list", "pandas", "sparse"])

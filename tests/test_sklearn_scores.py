@@ -207,8 +207,10 @@ def test_none_is_the_default_of_boosters():
 def test_a_search_of_the_last_step_itself():
     estimator = Pipeline([("s", StandardScaler()), ("m", "passthrough")])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a last step that reports nothing
-        search = inside(estimator, {"m": [GaussianNB(), FOREST]}, n_iter=2, pruner="auto", scoring="accuracy")
+        warnings.simplefilter("error")
+        search = inside(
+            estimator, {"m": [GaussianNB(), FOREST]}, n_iter=2, pruner="auto", scoring="accuracy", objective="accuracy"
+        )
     assert sorted(search.cv_results_["n_iterations_run"]) == [36, 81]
 
 
@@ -219,3 +221,10 @@ def test_no_limit_is_set_where_the_number_is_not_known(now, promised):
     for step, value in [(3, 0.1), (9, now)]:
         trial.report(value, step, stream=2)
     assert FoldsPruner()._promised([], study.history.trials[0], -1.0) == promised
+
+
+def test_a_pipeline_without_a_last_step():
+    estimator = Pipeline([("m", StandardScaler()), ("s", "passthrough")])
+    with pytest.warns(UserWarning, match="passthrough does not report"):
+        search = inside(estimator, {"m__with_std": [True, False]}, n_iter=2, scoring=lambda e, X, y: 1.0)
+    assert search.best_score_ == 1.0

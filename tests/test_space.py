@@ -168,6 +168,21 @@ def test_other_frozen_distributions_keep_their_law(frozen):
     assert np.std(values) == pytest.approx(frozen.std(), rel=0.03)
 
 
+@pytest.mark.parametrize(
+    ("frozen", "text"),
+    [
+        (stats.loguniform(10, 1), r"^C: loguniform\(10, 1\) of scipy"),
+        (stats.uniform(0, scale=-1), r"^C: uniform\(0, scale=-1\) of scipy"),
+        (stats.randint(5, 5), r"^C: randint\(5, 5\) of scipy"),
+        (stats.norm(0, -1), r"^C: norm\(0, -1\) of scipy"),
+        ([], "^C: .*empty"),
+    ],
+)
+def test_what_scipy_takes_for_no_distribution_is_refused_by_name(frozen, text):
+    with pytest.raises(ValueError, match=text):
+        Space({"C": frozen})
+
+
 def test_rvs_only_objects_are_sampled_and_not_modelled():
     class Odd:
         def rvs(self, random_state=None):
