@@ -151,8 +151,8 @@ def _importance(study: Study, ax: Axes) -> Axes:
 
 def _timeline(study: Study, ax: Axes) -> Axes:
     start = min(t.datetime_start for t in study.trials)
-    colors = {TrialState.COMPLETE: "#0072B2", TrialState.PRUNED: "#E69F00", TrialState.FAILED: "#8C8C8C"}
-    for state, color in colors.items():
+    colors = {"COMPLETE": "#0072B2", "PRUNED": "#E69F00", "FAILED": "#8C8C8C", "LOST": "#CCCCCC"}
+    for state, color in ((TrialState[name], color) for name, color in colors.items()):
         ended = [t for t in study.trials if t.state is state]
         if not ended:
             continue

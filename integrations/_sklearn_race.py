@@ -192,7 +192,7 @@ class Race:
             self._fill()  # at once: it is to know of this candidate and of no later one
 
     def close(self) -> None:
-        """End the search: candidates whose folds have not all been run are dropped and count as failed."""
+        """End the search: candidates whose folds have not all been run are dropped, and come first if it goes on."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an interrupt may have come between the reports of one
             for candidate in self.candidates[self._told :]:
@@ -200,8 +200,7 @@ class Race:
                     self._tell(candidate)
         self._told = len(self.candidates)
         self.candidates = [c for c in self.candidates if self._ended(c)]
-        for number in list(self.study.history.running):
-            self.study.tell(number, state="failed")
+        break_off(self.study)
 
     def _fill(self) -> None:
         while len(self.candidates) < min(self._n_iter, self._told + self._size):
@@ -313,6 +312,12 @@ class Judge:
 
     def _view(self, candidate: Candidate) -> View:
         return self._views[candidate.index % len(self._views)]
+
+
+def break_off(study: Study) -> None:
+    """End the trials that run as LOST: nothing is known of their parameters, which are offered again."""
+    for number in sorted(study.history.running, reverse=True):  # whoever is lost last is offered first
+        study._log.finish(study.history.trials[number], TrialState.LOST, None)
 
 
 def _finite(scores: list[float]) -> bool:

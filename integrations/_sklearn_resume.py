@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from inloop import FrozenTrial, Study, Trial, TrialState
 
-from ._sklearn_race import FOLDS_KEPT, Candidate
+from ._sklearn_race import FOLDS_KEPT, Candidate, break_off
 from ._sklearn_report import row_hashes
 from ._sklearn_space import SearchSpace
 
@@ -86,9 +86,8 @@ def resume(study: Study, space: SearchSpace) -> list[Candidate]:
     kept: list[Candidate] = []
     broken: list[FrozenTrial] = []
     reference: list[float] | None = None
+    break_off(study)
     for trial in study.trials:
-        if trial.state is TrialState.RUNNING:
-            study.tell(trial.number, state="failed")
         # one whose score is NaN has failed as well, but has a value
         if FOLDS_KEPT not in trial.user_attrs or (trial.value is None and trial.state is not TrialState.PRUNED):
             broken += [] if trial.state is TrialState.LOST else [trial]

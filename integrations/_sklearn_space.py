@@ -304,7 +304,8 @@ def _is_pair(given: Any) -> bool:
 
 def _counts(trial: FrozenTrial) -> bool:
     """Say whether a trial was, or will be, evaluated: one that an interrupt broke off was not."""
-    return trial.state is not TrialState.FAILED or trial.value is not None  # a score of NaN is one
+    ended = trial.state is not TrialState.FAILED or trial.value is not None  # a score of NaN is one
+    return ended and trial.state is not TrialState.LOST
 
 
 def _lies_in(point: Mapping[str, Any], space: Space) -> bool:

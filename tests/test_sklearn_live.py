@@ -57,7 +57,7 @@ def test_a_timeout_keeps_what_is_done(batch_size):
     assert len(search.cv_results_["params"]) == 1
     assert search.predict(CANCER[0]).shape == CANCER[1].shape
     assert not search.study_.history.running
-    assert [t.state.name for t in search.study_.trials] == ["COMPLETE"] + ["FAILED"] * batch_size
+    assert [t.state.name for t in search.study_.trials] == ["COMPLETE"] + ["LOST"] * batch_size
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -98,7 +98,7 @@ def test_an_interrupt_during_a_fit():
     with pytest.warns(UserWarning, match="interrupted"):
         search.fit(*CANCER)
     assert all(p["after"] <= 0.5 for p in search.cv_results_["params"])
-    assert search.study_.trials[-1].state.name == "FAILED"
+    assert search.study_.trials[-1].state.name == "LOST"
     with pytest.raises(KeyboardInterrupt):
         search_of(Interrupted(), {"after": [1.0]}, n_iter=1).fit(*CANCER)
 
