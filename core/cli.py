@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 import logging
 import math
@@ -14,19 +15,29 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from .events import Event, to_json
 from .history import History
 from .record import FrozenTrial, TrialState
 from .storage import Storage, StorageError, open_storage
 
+if TYPE_CHECKING:
+    from .storage import Server
+
 Row = dict[str, Any]
 _PAGE = 5000  # events
+_SENSELESS = (LookupError, TypeError, ValueError, AttributeError)  # what the fold of a damaged log raises
+_OF_STUDY = ["study", "direction", "trials", *(s.name.lower() for s in TrialState), "best"]
+_OF_TRIAL = ["number", "state", "value", "reports", "started", "seconds", "completed"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 1 if ``check`` found something or the command failed."""
+    """Run the command and return 0; 1 if ``check`` found something or the command failed; 130 on Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what an ASCII terminal cannot show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     given = _parser().parse_args(arguments)
     try:
         code: int = given.run(given)
@@ -35,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # into `head`, say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:  # the answer to a question, say
+        return 130  # as shells do
     except (StorageError, KeyError, ValueError, ImportError, OSError) as error:
         sys.stderr.write(f"inloop: {error}\n")
         return 1
@@ -75,13 +88,19 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine only)"
     )
-    sub.add_argument("--port", type=int, default=0, help="port to listen at (default: a free one)")
+    sub.add_argument("--port", type=_port, default=0, help="port to listen at (default: a free one)")
     sub.add_argument("--authkey-file", required=True, help="file with the key; made with a random one if there is none")
     return parser
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, got {text!r}")
+    return int(text)
 
 
 # The commands
@@ -98,7 +117,7 @@ def _studies(given: argparse.Namespace) -> int:
             {"study": name, "direction": history.header.get("direction"), "trials": len(history.trials), **states}
             | {"best": None if best is None else best.value}
         )
-    _write(rows, given.format)
+    _write(rows, given.format, _OF_STUDY)
     return 0
 
 
@@ -108,34 +127,39 @@ def _best(given: argparse.Namespace) -> int:
     best = _history(storage, name).best
     if best is None:
         raise ValueError(f"study {name!r} has no complete trial yet.")
-    _write([_row(best)], given.format)
+    _write([_row(best)], given.format, _OF_TRIAL)
     return 0
 
 
 def _trials(given: argparse.Namespace) -> int:
     storage = _existing(given.storage)
-    _write([_row(t) for t in _history(storage, _only(storage, given.study)).trials], given.format)
+    _write([_row(t) for t in _history(storage, _only(storage, given.study)).trials], given.format, _OF_TRIAL)
     return 0
 
 
 def _export(given: argparse.Namespace) -> int:
     storage = _existing(given.storage)
-    name = _only(storage, given.study)
+    rest = _pages(storage, _only(storage, given.study))
+    pages = itertools.chain([next(rest, [])], rest)  # no file is made for a study that is not there
     if given.output is None:
-        _write_log(storage, name, sys.stdout)
+        _write_log(pages, sys.stdout)
     else:
+        path = _path(storage)
+        if path is not None and os.path.exists(given.output) and os.path.samefile(path, given.output):
+            raise ValueError(f"--output {given.output} is the storage itself.")
         with open(given.output, "w", encoding="ascii") as file:
-            _write_log(storage, name, file)
+            _write_log(pages, file)
     return 0
 
 
 def _delete(given: argparse.Namespace) -> int:
     storage = _existing(given.storage)
-    n = len(_history(storage, given.study).trials)
     if not given.yes:
+        states = _history(storage, given.study).states
         if not sys.stdin.isatty():
             raise ValueError("delete: nobody is there to ask; say --yes.")
-        sys.stdout.write(f"Delete study {given.study!r} with {n} trials? [y/N] ")
+        n, running = sum(states.values()), states[TrialState.RUNNING]
+        sys.stdout.write(f"Delete study {given.study!r} with {n} trials, {running} of them running? [y/N] ")
         sys.stdout.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             return 1
@@ -146,17 +170,26 @@ def _delete(given: argparse.Namespace) -> int:
 def _check(given: argparse.Namespace) -> int:
     storage = _existing(given.storage)
     found = [f"file: {problem}" for problem in _file_problems(storage)]
-    for name in storage.names() if given.study is None else [given.study]:
-        found += _check_study(storage, name)
-    sys.stdout.write("".join(f"PROBLEM {line}\n" for line in found) or "no problems\n")
+    try:
+        names = storage.names()
+    except StorageError as error:
+        found.append(f"file: {_without_advice(error)}")
+    else:
+        for name in names if given.study is None else [given.study]:
+            found += _check_study(storage, name)
+    sys.stdout.write("".join(f"PROBLEM {line}\n" for line in dict.fromkeys(found)) or "no problems\n")
     return 1 if found else 0
 
 
 def _serve(given: argparse.Namespace) -> int:
-    from .storage import Server, SqliteStorage
-    from .storage.server import read_key
+    from .storage import SqliteStorage
 
     storage = open_storage(given.storage)
+    for path in (_path(storage), given.authkey_file):
+        folder = os.path.dirname(path or "") or "."
+        if not os.path.isdir(folder):
+            raise ValueError(f"there is no folder {folder} for {path}.")
+    storage.names()  # what cannot be served is found out now, not by the clients
     if isinstance(storage, SqliteStorage):  # clients may outlive a power cut here: they must know nothing that it loses
         storage = SqliteStorage(storage.path, durability="always")
     if not os.path.exists(given.authkey_file):
@@ -164,11 +197,11 @@ def _serve(given: argparse.Namespace) -> int:
             file.write(os.urandom(32).hex() + "\n")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     done = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: done.set())
-    with Server(storage, given.host, given.port, read_key(given.authkey_file)) as server:
+    with _listening(storage, given) as server:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: done.set())
         host = f"[{server.address[0]}]" if ":" in server.address[0] else server.address[0]
-        url = f"inloop://{host}:{server.address[1]}?authkey-file={given.authkey_file}"
+        url = f"inloop://{host}:{server.address[1]}?authkey-file={quote(given.authkey_file)}"
         sys.stdout.write(f"serving {given.storage} at {url}\n")
         sys.stdout.flush()
         done.wait()
@@ -176,13 +209,36 @@ def _serve(given: argparse.Namespace) -> int:
     return 0
 
 
+def _listening(storage: Storage, given: argparse.Namespace) -> Server:
+    from .storage.server import Server, read_key
+
+    key = read_key(given.authkey_file)
+    try:
+        return Server(storage, given.host, given.port, key)
+    except OSError as error:  # taken, or not this machine's
+        raise ValueError(f"cannot listen at {given.host}, port {given.port}: {error.strerror}.") from error
+
+
 # Reading
 
 
 def _existing(text: str) -> Storage:
-    if "://" not in text and not os.path.exists(text):
-        raise ValueError(f"there is no file {text}.")
-    return open_storage(text)
+    """Open a storage to look into; nothing is made where there is none."""
+    storage = open_storage(text)
+    path = _path(storage)
+    if path is not None:
+        if not os.path.exists(path):
+            raise ValueError(f"there is no file {path}.")
+        if os.path.getsize(path) == 0:
+            raise ValueError(f"{path} is empty, no database of inloop.")
+    return storage
+
+
+def _path(storage: Storage) -> str | None:
+    """Return the file of a storage that is one."""
+    from .storage import SqliteStorage
+
+    return storage.path if isinstance(storage, SqliteStorage) else None
 
 
 def _only(storage: Storage, study: str | None) -> str:
@@ -204,19 +260,30 @@ def _pages(storage: Storage, study: str) -> Iterator[list[Event]]:
 def _history(storage: Storage, study: str) -> History:
     history = History()
     for page in _pages(storage, study):
-        history.apply(page)
+        try:
+            history.apply(page)
+        except _SENSELESS as error:
+            raise StorageError(f"the log of study {study!r} makes no sense ({error!r}); see `inloop check`.") from error
     return history
 
 
-def _write_log(storage: Storage, study: str, file: Any) -> None:
-    for page in _pages(storage, study):
+def _write_log(pages: Iterator[list[Event]], file: Any) -> None:
+    for page in pages:
         file.writelines(f"{to_json(e)}\n" for e in page)
 
 
 def _file_problems(storage: Storage) -> list[str]:
     from .storage import SqliteStorage
 
-    return storage.check() if isinstance(storage, SqliteStorage) else []
+    try:
+        return storage.check() if isinstance(storage, SqliteStorage) else []
+    except StorageError as error:
+        return [_without_advice(error)]
+
+
+def _without_advice(error: StorageError) -> str:
+    """Return what is wrong, without the advice to run the check that is running."""
+    return str(error).partition("; `inloop check")[0]
 
 
 def _check_study(storage: Storage, name: str) -> list[str]:
@@ -233,7 +300,7 @@ def _check_study(storage: Storage, name: str) -> list[str]:
         uids.add((event.worker, event.seq))
         try:
             history.apply([event])
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except _SENSELESS as error:
             senseless.append(f"event {at} makes no sense: {to_json(event):.200} ({error!r})")
     states = ", ".join(f"{history.states[s]} {s.name}" for s in TrialState if history.states[s])
     lost = [t.number for t in history.trials if t.state is TrialState.LOST]
@@ -288,13 +355,14 @@ def _row(trial: FrozenTrial) -> Row:
     }
 
 
-def _write(rows: list[Row], form: str) -> None:
+def _write(rows: list[Row], form: str, columns: list[str]) -> None:
+    """Write the rows; ``columns`` are those that are there without any row."""
     if form == "json":
         text = json.dumps([_strict(row) for row in rows], indent=2, default=str, allow_nan=False) + "\n"
         sys.stdout.write(text)
         return
     flat = [_flat(row) for row in rows]
-    names = list(dict.fromkeys(name for row in flat for name in row))
+    names = list(dict.fromkeys(columns + [name for row in flat for name in row]))
     if form == "csv":
         out = io.StringIO()
         writer = csv.DictWriter(out, names, restval="", lineterminator="\n")

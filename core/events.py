@@ -31,6 +31,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -39,6 +40,8 @@ SCHEMA = 1
 MIN_READER = 1
 
 _TYPES = [{str}, {int}, {str}, {int}]  # of worker, seq, kind and trial
+# {"float": "nan"} stands for NaN, {"float": "text:nan"} for a dict that looks like that, and so on with more "text:"
+_TAGGED = re.compile(r"(text:)*(nan|inf|-inf)")
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
@@ -88,9 +91,10 @@ def to_json(event: Event) -> str:
             if type(value) is float and math.isfinite(value):
                 return f'["{worker}",{seq},"report",{trial},[{stream},{step},{value!r}]]'
     try:
-        return _encode(event)
+        line = _encode(event)
     except ValueError:
         return _encode(_tag(list(event)))
+    return _encode(_tag(list(event))) if '{"float":"' in line else line
 
 
 def from_json(text: str) -> Event:
@@ -179,12 +183,19 @@ def _tag(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     if isinstance(value, dict):
-        return {k: _tag(v) for k, v in value.items()}
+        return {"float": f"text:{value['float']}"} if _tagged(value) else {k: _tag(v) for k, v in value.items()}
     return [_tag(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _untag(data: dict[str, Any]) -> Any:
-    return float(data["float"]) if data.keys() == {"float"} and data["float"] in ("nan", "inf", "-inf") else data
+    if not _tagged(data):
+        return data
+    text = data["float"]
+    return {"float": text[5:]} if text.startswith("text:") else float(text)
+
+
+def _tagged(data: dict[str, Any]) -> bool:
+    return data.keys() == {"float"} and isinstance(data["float"], str) and bool(_TAGGED.fullmatch(data["float"]))
 
 
 def _well_formed(event: Event) -> bool:

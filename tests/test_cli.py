@@ -115,6 +115,88 @@ def test_what_is_not_there_is_named(path, said, tmp_path):
     assert "is not known" in said("studies", "redis://x")[2]
 
 
+HEADS = {
+    "studies": "study,direction,trials,running,complete,pruned,failed,lost,best",
+    "trials": "number,state,value,reports,started,seconds,completed",
+}
+
+
+@pytest.mark.parametrize("command", HEADS)
+def test_nothing_has_a_header_too(tmp_path, said, command):
+    inloop.create_study(storage=tmp_path / "s.db", study_name="a")
+    if command == "studies":
+        inloop.delete_study("a", tmp_path / "s.db")
+    head = HEADS[command]
+    for form, out in {"csv": head, "table": head.replace(",", "  "), "json": "[]"}.items():
+        assert said(command, tmp_path / "s.db", "--format", form) == (0, f"{out}\n", "")
+
+
+READING = ["studies", "best", "trials", "export", "check"]
+
+
+@pytest.mark.parametrize("address", ["{}", "sqlite:///{}"], ids=["path", "URL"])
+@pytest.mark.parametrize("command", READING)
+@pytest.mark.parametrize(
+    ("bytes_there", "why"),
+    [
+        (None, "there is no file {}."),
+        (b"", "{} is empty, no database of inloop."),
+        (b"text\n", "not a database of inloop"),
+    ],
+    ids=["missing", "empty", "text"],
+)
+def test_reading_what_is_no_database_says_so_and_leaves_it(tmp_path, said, command, bytes_there, why, address):
+    path = tmp_path / "s.db"
+    if bytes_there is not None:
+        path.write_bytes(bytes_there)
+    code, out, err = said(command, address.format(path))
+    assert code == 1
+    assert why.format(path) in out + err
+    assert "inloop check" not in out + err
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([] if bytes_there is None else [bytes_there])
+
+
+@pytest.mark.parametrize("name", ["missing study", "the storage itself"])
+def test_export_writes_over_nothing_that_it_should_not(path, said, tmp_path, name):
+    old = tmp_path / "old"
+    old.write_text("kept")
+    study, output = ("c", old) if name == "missing study" else ("a", path)
+    code, _, err = said("export", path, study, "--output", output)
+    assert (code, old.read_text()) == (1, "kept")
+    assert "No study named 'c'" in err or "is the storage itself" in err
+    assert inloop.get_all_study_names(path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("line", ["garbage", '["w",1,"report",99,[0,0,0.5]]'], ids=["unreadable", "senseless"])
+def test_a_damaged_study_is_named_and_can_be_deleted(path, said, line):
+    SqliteStorage(path).append("a", [Event("w", 0, "beat", -1, None)])
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE event SET line = ? WHERE id = (SELECT max(id) FROM event WHERE id < ?)", (line, 2 << 40))
+    file.close()
+    code, _, err = said("studies", path)
+    assert code == 1
+    assert "damaged after event" in err or "study 'a' makes no sense" in err
+    assert said("delete", path, "a", "--yes")[0] == 0
+    assert inloop.get_all_study_names(path) == ["b"]
+
+
+@pytest.mark.parametrize("command", ["studies", "trials", "trials --format csv", "trials --format json", "check"])
+def test_an_ascii_terminal_gets_what_it_can_show(tmp_path, command):
+    study = inloop.create_study(storage=tmp_path / "s.db", study_name="ä")
+    trial = study.ask()
+    trial.set_user_attr("né", "漢\ud800")
+    study.tell(trial, math.inf)
+    for given, code in (([], 0), (["ö"], 1 if command != "studies" else 2)):
+        done = subprocess.run(
+            [sys.executable, "-m", "inloop.cli", *command.split(), str(tmp_path / "s.db"), *given],
+            env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+            capture_output=True,
+        )
+        assert done.returncode == code, done.stderr
+        assert (done.stdout + done.stderr).isascii()
+        assert b"Traceback" not in done.stderr
+
+
 def test_check_counts_what_is_there(path, said):
     storage = SqliteStorage(path)
     study = inloop.load_study("a", path)
@@ -156,8 +238,32 @@ def test_check_of_a_torn_file_says_so(path, said):
     assert "PROBLEM" in out or "inloop:" in err
 
 
+@pytest.mark.parametrize("port", ["70000", "-1", "65536", "x"])
+def test_ports_that_there_are_not_are_refused(path, said, capsys, port):
+    with pytest.raises(SystemExit, match="2"):
+        said("serve", path, "--authkey-file", "key", f"--port={port}")
+    assert f"argument --port: must be a number from 0 to 65535, got '{port}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("storage", "key", "options", "why"),
+    [
+        ("none/s.db", "key", [], "there is no folder {}/none"),
+        ("s.db", "none/key", [], "there is no folder {}/none"),
+        ("text", "key", [], "not a database of inloop"),
+        ("s.db", "text", [], "at least 8 bytes, got 4"),
+        ("s.db", "key", ["--host", "192.0.2.1"], "cannot listen at 192.0.2.1, port 0"),
+    ],
+)
+def test_what_cannot_be_served_is_said_at_once(tmp_path, said, storage, key, options, why):
+    (tmp_path / "text").write_text("text")
+    code, out, err = said("serve", tmp_path / storage, "--authkey-file", tmp_path / key, *options)
+    assert (code, out) == (1, "")
+    assert why.format(tmp_path) in err
+
+
 def test_serve_gives_workers_a_url(path, tmp_path):
-    key = tmp_path / "key"
+    key = tmp_path / "a key+1&2"
     command = [sys.executable, "-m", "inloop.cli", "serve", path, "--authkey-file", str(key)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:

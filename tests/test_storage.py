@@ -16,7 +16,7 @@ import time
 import inloop
 import pytest
 from inloop import StudyExists, StudyNotFound
-from inloop.events import Event
+from inloop.events import Event, from_json, to_json
 from inloop.storage import ClientStorage, MemoryStorage, Server, SqliteStorage, Storage, StorageError, open_storage
 from inloop.storage.sqlite import network_file_system
 
@@ -107,6 +107,10 @@ ODD = {
     "text": ["", "é 漢 😀", 'quote " backslash \\ newline \n nul \x00', "\u2028", "\ud800"],
     "nested": {"a": [None, True, {"b": {}}], "": []},
     "tagged": [{"float": "nan!"}, {"float": 3}, {"float": "1.5"}],
+    "like a tag": [
+        {"float": t} for t in ("nan", "-inf", "text:nan", "text:text:inf", "text:x", ["nan"], {"float": "nan"})
+    ],
+    "tag in tag": {"float": {"float": math.nan}, "x": {"float": "inf"}},
     "long": "x" * 300_000,
 }
 
@@ -120,6 +124,21 @@ def test_data_comes_back_as_it_was(opened, data):
         assert plain(reader.read("s", 1)) == plain(
             [Event("w", 1, "attr", -1, ["k", data]), Event("w", 2, "future kind", 10**9, data)]
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ('{"float":"nan"}', math.nan),
+        ('{"float":"-inf"}', -math.inf),
+        ('{"float":{"float":"inf"}}', {"float": math.inf}),
+        ('{"float":"text:x"}', {"float": "text:x"}),
+        ('{"float":"nan","b":0}', {"float": "nan", "b": 0}),
+    ],
+)
+def test_floats_of_older_logs_are_read_as_ever(text, data):
+    assert repr(from_json(f'["w",1,"attr",-1,{text}]').data) == repr(data)
+    assert to_json(Event("w", 1, "attr", -1, data)) == f'["w",1,"attr",-1,{text}]'
 
 
 def test_append_gives_the_position_and_read_goes_on_from_any(storage):
@@ -320,10 +339,11 @@ def test_open_storage_knows_paths_and_urls(tmp_path):
     for given in (str(tmp_path / "a.db"), tmp_path / "a.db", f"sqlite:///{tmp_path}/a.db"):
         assert open_storage(given).path == str(tmp_path / "a.db")
     assert open_storage("sqlite:///a.db").path == os.path.abspath("a.db")
-    for given in ("redis://x", "sqlite://", "://"):
+    for given in ("redis://x", "://"):
         with pytest.raises(ValueError, match="is not known; give a path"):
             open_storage(given)
-    for given in ("inloop://localhost", "inloop://localhost:1234", "inloop://:1?authkey-file=x"):
+    bad_urls = ("localhost", "localhost:1234", ":1?authkey-file=x", "h:70000?authkey-file=x", "h:x?authkey-file=x")
+    for given in (f"inloop://{rest}" for rest in bad_urls):
         with pytest.raises(ValueError, match="must be inloop://host:port"):
             open_storage(given)
     key = tmp_path / "key"
@@ -338,6 +358,47 @@ def test_open_storage_knows_paths_and_urls(tmp_path):
     assert pickle.loads(pickle.dumps(open_storage(url)))._url.password == "secret"
     with pytest.raises(TypeError, match="must be a path"):
         open_storage(3)
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("", "names no file; give a path"),
+        (":memory:", "storage=None for a study in memory"),
+        ("sqlite://", "storage=None for a study in memory"),
+        ("sqlite:///", "names no file; give a path"),
+        ("sqlite:///:memory:", "storage=None for a study in memory"),
+        ("sqlite:///x.db?timeout=3", r"options.*not supported.*path alone.*SqliteStorage\(path"),
+        ("sqlite://x.db", "say sqlite:///x.db"),
+    ],
+)
+def test_addresses_that_sqlite_files_have_not_are_refused(tmp_path, monkeypatch, given, right):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=right):
+        inloop.create_study(storage=given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def without_tables(path):
+    with sqlite3.connect(path) as file:
+        file.execute("PRAGMA user_version = 0")
+        file.execute("VACUUM")
+    file.close()
+
+
+@pytest.mark.parametrize("make", [lambda p: p.write_bytes(b""), without_tables], ids=["0 bytes", "no tables"])
+def test_reading_makes_no_database_of_an_empty_file(tmp_path, make):
+    path = tmp_path / "s.db"
+    make(path)
+    before = path.read_bytes()
+    with SqliteStorage(path) as storage:
+        assert storage.names() == []
+        for call in (lambda: storage.read("s", 0), lambda: storage.delete("s"), storage.check):
+            with pytest.raises(StudyNotFound, match=r"s.db, which is"):
+                call()
+        assert (path.read_bytes(), os.listdir(tmp_path)) == (before, ["s.db"])
+        storage.create("s", header())
+        assert storage.names() == ["s"]
 
 
 def test_reading_makes_no_file(tmp_path):
@@ -588,6 +649,31 @@ def test_a_server_that_is_gone_is_named(tmp_path):
     server.close()
     with pytest.raises(StorageError, match=rf"No answer from the server at 127.0.0.1:{server.address[1]} in 0.3 s"):
         client.names()
+
+
+@pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "refused"), ("no.such.host.invalid", "")])
+def test_who_never_met_the_server_does_not_wait_long_for_it(host, why):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = host, taken.getsockname()[1]
+    start = time.monotonic()
+    with pytest.raises(StorageError, match=rf"No server at {host}:{address[1]} \(.*{why}.*`inloop serve`"):
+        ClientStorage(address, b"a long enough key").names()
+    assert time.monotonic() - start < 25  # a client that has met it waits for 30
+
+
+@pytest.mark.slow
+def test_a_pickled_client_has_met_the_server_and_waits_for_it():
+    server = Server(MemoryStorage())
+    with ClientStorage(server.address, server.authkey) as client:
+        client.create("s", header())
+        copy = pickle.loads(pickle.dumps(client))
+    server.close()
+    late = threading.Timer(4, lambda: servers.append(Server(server.storage, *server.address, server.authkey)))
+    servers = []
+    late.start()
+    with copy:
+        assert copy.names() == ["s"]
+    servers[0].close()
 
 
 def test_clients_wait_for_a_server_that_restarts(tmp_path):

@@ -54,7 +54,7 @@ def open_storage(storage: Storage | str | os.PathLike[str]) -> Storage:
 
     Raises:
         TypeError: If it is something else.
-        ValueError: If the kind of URL is not known.
+        ValueError: If the kind of URL is not known, or it is one of SQLite with options or of a database in memory.
     """
     if isinstance(storage, Storage):
         return storage
@@ -63,10 +63,10 @@ def open_storage(storage: Storage | str | os.PathLike[str]) -> Storage:
     text = os.fspath(storage)
     scheme, found, rest = text.partition("://")
     kind = scheme.partition("+")[0]
-    if not found or (kind == "sqlite" and len(rest) > 1 and rest[0] == "/"):
+    if not found or kind == "sqlite":
         from .sqlite import SqliteStorage
 
-        return SqliteStorage(rest[1:] if found else text)
+        return SqliteStorage(_sqlite_path(text, rest) if found else _file(text, text))
     if kind in ("postgresql", "postgres", "mysql", "mariadb"):
         try:
             from .sql import SqlStorage
@@ -82,3 +82,28 @@ def open_storage(storage: Storage | str | os.PathLike[str]) -> Storage:
         f"storage: {scheme}://... is not known; give a path, or a URL that starts with sqlite:///, postgresql://, "
         "mysql://, mariadb:// or inloop://."
     )
+
+
+def _sqlite_path(url: str, rest: str) -> str:
+    """Return the path in a URL of a SQLite file; ``rest`` is what comes after ``sqlite://``."""
+    path = rest[1:] if rest[:1] == "/" else rest
+    if "?" in path:
+        raise ValueError(
+            f"storage: options in the URL of a SQLite file are not supported, got {url!r}; give the path alone, and "
+            "options as SqliteStorage(path, durability=..., timeout=...)."
+        )
+    _file(path, url)
+    if rest[0] != "/":
+        raise ValueError(
+            f"storage: sqlite:// is followed by a third slash and the path, got {url!r}; say sqlite:///{path}."
+        )
+    return path
+
+
+def _file(path: str, given: str) -> str:
+    if path in ("", ":memory:"):  # SQLite's own names of databases that end with their connection
+        raise ValueError(
+            f"storage: {given!r} names no file; give a path as 'study.db' or 'sqlite:///study.db', or "
+            "storage=None for a study in memory."
+        )
+    return path

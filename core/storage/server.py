@@ -34,6 +34,7 @@ _PAGE = 5000  # events of one reply
 _HANDSHAKE = 10.0  # seconds within which a client must have shown that it knows the key
 _STRANGERS = 64  # connections that may be at their handshake at once
 _SEND = 60.0  # seconds after which a client that does not take its reply is given up
+_FIRST = 2.5  # seconds after which an address is taken for wrong where nothing listens and no server was ever met
 
 _servers: weakref.WeakSet[Server] = weakref.WeakSet()
 
@@ -210,7 +211,8 @@ class ClientStorage(Storage):
     Args:
         address: ``(host, port)`` of the server.
         authkey: Its key.
-        patience: Seconds for which to try to reach a server that does not answer, as while it restarts.
+        patience: Seconds for which to try to reach a server that does not answer, as while it restarts. One that has
+            never answered is given up after 2.5 s if nothing listens at its address.
 
     Raises:
         PermissionError: By every method, if the server has another key.
@@ -223,6 +225,7 @@ class ClientStorage(Storage):
         self.authkey = authkey
         self.patience = patience
         self._link = _Link()
+        self._met = False  # whether the server has ever answered
 
     @classmethod
     def from_url(cls, url: str) -> ClientStorage:
@@ -233,9 +236,13 @@ class ClientStorage(Storage):
         """
         parts = urlsplit(url)
         files = parse_qs(parts.query).get("authkey-file", [])
-        if not parts.hostname or not parts.port or len(files) != 1:
+        try:
+            port = parts.port
+        except ValueError:  # no number, or too large
+            port = None
+        if not parts.hostname or not port or len(files) != 1:
             raise ValueError(f"storage must be inloop://host:port?authkey-file=path, got {url!r}.")
-        return cls((parts.hostname, parts.port), read_key(files[0]))
+        return cls((parts.hostname, port), read_key(files[0]))
 
     def create(self, study: str, events: Sequence[Event]) -> None:
         check_name(study)
@@ -281,11 +288,12 @@ class ClientStorage(Storage):
 
     def _exchange(self, request: bytes) -> tuple[bytes, bool]:
         """Return the reply, and whether the request had to be repeated."""
-        link, deadline, pause, repeated = self._link, time.monotonic() + self.patience, 0.02, False
+        link, start, pause, repeated = self._link, time.monotonic(), 0.02, False
         with link.lock:
             while True:
                 try:
                     connection = link.open(self.address, self.authkey, max(self.patience, 1.0))
+                    self._met = True
                     connection.send_bytes(request)
                     return connection.recv_bytes(), repeated
                 except AuthenticationError:
@@ -293,7 +301,14 @@ class ClientStorage(Storage):
                     raise PermissionError(f"The server at {self._place} has another authkey.") from None
                 except (OSError, EOFError, AssertionError) as error:
                     link.hang_up()
-                    if time.monotonic() + pause > deadline:
+                    passed = time.monotonic() + pause - start
+                    absent = isinstance(error, ConnectionRefusedError | socket.gaierror) and not self._met
+                    if absent and passed > min(self.patience, _FIRST):
+                        raise StorageError(
+                            f"No server at {self._place} ({error}): see whether the address is right and "
+                            "`inloop serve` is running there."
+                        ) from error
+                    if passed > self.patience:
                         raise StorageError(
                             f"No answer from the server at {self._place} in {self.patience:g} s ({error!r}); "
                             "it is not known whether it did what was asked."
@@ -310,7 +325,7 @@ class ClientStorage(Storage):
         return f"{self.address[0]}:{self.address[1]}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ClientStorage, (self.address, self.authkey, self.patience)
+        return ClientStorage, (self.address, self.authkey, self.patience), {"_met": self._met}
 
     def __repr__(self) -> str:
         return f"ClientStorage({self.address!r})"

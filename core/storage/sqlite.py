@@ -101,7 +101,12 @@ class SqliteStorage(Storage):
         self._firsts.pop(study, None)
 
     def names(self) -> list[str]:
-        return self._do("", _Connection.names) if os.path.exists(self.path) else []
+        if not os.path.exists(self.path):
+            return []
+        try:
+            return self._do("", _Connection.names)
+        except StudyNotFound:  # there is nothing in the file yet
+            return []
 
     def append(self, study: str, events: Sequence[Event]) -> int:
         if not events:
@@ -209,9 +214,17 @@ class SqliteStorage(Storage):
         folder = os.path.dirname(self.path)
         if not os.path.isdir(folder):
             raise StorageError(f"{self.path} cannot be opened: there is no folder {folder}.")
+        if os.path.isdir(self.path):
+            raise StorageError(f"{self.path} cannot be opened: it is a folder.")
         if not make and not os.path.exists(self.path):
             raise StudyNotFound(study, [], f"{self.path}, which does not exist")
-        return _Connection(self.path, self.timeout)
+        if not make and os.path.getsize(self.path) == 0:  # SQLite would take it for a database, and write one
+            raise StudyNotFound(study, [], f"{self.path}, which is empty")
+        connection = _Connection(self.path, self.timeout, make)
+        if not connection.has_tables:
+            connection.close()
+            raise StudyNotFound(study, [], f"{self.path}, which is a database without tables")
+        return connection
 
     def _enter_process(self) -> None:
         """Leave the parent's connection alone after a fork: using or closing it would break the parent's locks."""
@@ -230,6 +243,8 @@ class SqliteStorage(Storage):
             text += f"; other processes have been writing for {self.timeout:g} s"
         elif "full" in text:
             text += "; nothing of this was written, what was written before is there"
+        elif "not a database" in text:
+            text = "this is not a database of inloop, or its beginning is damaged (file is not a database)"
         elif isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             text += f"; `inloop check {self.path}` says what is left of it"
         return StorageError(f"{self.path}: {text}.")
@@ -244,7 +259,7 @@ class SqliteStorage(Storage):
 class _Connection:
     """One process's connection to a file: the SQL, with no transactions of its own."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float, make: bool) -> None:
         self._path = path
         self._timeout = timeout
         self._unlooked = 0
@@ -253,7 +268,10 @@ class _Connection:
         self._closing: weakref.finalize[..., Any] | None = None  # of the journal, also when nobody calls close
         self._sql = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
         try:
-            self._set_up()
+            self._check_ours()
+            self.has_tables = make or self._version() > 0
+            if self.has_tables:
+                self._set_up()
         except BaseException:
             self._sql.close()
             raise
@@ -261,7 +279,6 @@ class _Connection:
 
     def _set_up(self) -> None:
         run = self._sql.execute
-        self._check_ours()
         run(f"PRAGMA page_size = {_PAGE_SIZE}")  # of a new file
         run("PRAGMA cell_size_check = ON")
         network = network_file_system(self._path)
