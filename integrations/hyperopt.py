@@ -35,7 +35,8 @@ def from_hyperopt(space: Any) -> Space:
 
     Parameters have the names of the labels. As in Hyperopt's own results the value of an ``hp.choice`` or
     ``hp.pchoice`` is the option's index, and ``hyperopt.space_eval(space, trial.params)`` is what the objective of
-    ``fmin`` gets. The probabilities of ``hp.pchoice`` become the weights of a `Categorical`.
+    ``fmin`` gets. The probabilities of ``hp.pchoice`` become the weights of a `Categorical`; options of probability 0
+    are left out, with the labels that only they use.
 
     Args:
         space: Any nesting of dicts, lists, tuples and ``hp`` expressions.
@@ -52,7 +53,7 @@ def from_hyperopt(space: Any) -> Space:
         >>> space_eval(theirs, {"kind": 0})
         'none'
     """
-    params = _params(space)
+    params = {label: p for label, p in _params(space).items() if p.paths}
     if not params:
         raise ValueError(f"from_hyperopt: there is no hp expression in {space!r}.")
     dists = {label: p.distribution for label, p in params.items()}
@@ -62,7 +63,7 @@ def from_hyperopt(space: Any) -> Space:
 def suggest(
     new_ids: list[int], domain: Any, trials: Any, seed: int, sampler: Sampler | str | None = None
 ) -> list[dict[str, Any]]:
-    """Propose the next trials of ``hyperopt.fmin(fn, space, algo=suggest)``.
+    """Propose the next trials of ``hyperopt.fmin(fn, space, algo=suggest)``; none once a grid is exhausted.
 
     Trials whose status is not "ok" count as failed, those that have no result yet as running.
 
@@ -87,8 +88,12 @@ def suggest(
         bridge = _BRIDGES[domain] = _Bridge(domain, trials, seed)
     bridge.update(trials)
     ours = AutoSampler(deterministic=False) if sampler is None else inloop.samplers.from_name(sampler)
-    rngs = (np.random.default_rng((seed, i)) for i in range(len(new_ids)))
-    return [bridge.propose(tid, domain, trials, ours, rng) for tid, rng in zip(new_ids, rngs, strict=True)]
+    docs = []
+    for i, tid in enumerate(new_ids):
+        if bridge.exhausted(ours):
+            break  # with no new trial fmin ends
+        docs.append(bridge.propose(tid, domain, trials, ours, np.random.default_rng((seed, i))))
+    return docs
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,7 +154,7 @@ class _Param:
         node: Its distribution in the graph.
         whole: Whether its value is cast to an integer.
         options: Number of options if it is a choice, else 0.
-        paths: Under which options it is used; an empty one means always.
+        paths: Under which options it is used; an empty one means always, none never.
     """
 
     label: str
@@ -164,18 +169,20 @@ class _Param:
         kind, a = self.node.name, self._arguments()
         if kind == "categorical":
             weights = [float(w) for w in np.ravel(a["p"])]
-            return Categorical(range(len(weights)), weights)
+            likely = [k for k, w in enumerate(weights) if w != 0] or range(len(weights))
+            return Categorical(likely, [weights[k] for k in likely])
         if kind == "randint":
             low, high = (0, a["low"]) if a.get("high") is None else (a["low"], a["high"])
             return Categorical(range(self.options)) if self.options else Int(int(low), int(high) - 1)
         if kind in ("uniform", "loguniform"):
             return Float(a["low"], a["high"]) if kind == "uniform" else _log_uniform(a["low"], a["high"])
         if kind == "quniform":
-            first, last = (round(a[k] / a["q"]) for k in ("low", "high"))
+            first, last = _multiples(a["low"], a["high"], a["q"])
             whole = self.whole and a["q"] == 1
             return Int(first, last) if whole else Float(first * a["q"], last * a["q"], step=a["q"])
         if kind in ("qloguniform", "normal", "qnormal", "lognormal", "qlognormal"):
-            return Quantile(Law(kind, *(float(a[k]) for k in ("low", "high", "mu", "sigma", "q") if k in a)))
+            law = Law(kind, *(float(a[k]) for k in ("low", "high", "mu", "sigma", "q") if k in a))
+            return Float(law.middle, law.middle) if a.get("sigma") == 0 else Quantile(law)
         raise ValueError(f"from_hyperopt: {self.label!r} has the distribution {kind!r}, which inloop does not know.")
 
     @property
@@ -224,6 +231,11 @@ class Law:
             return stats.norm(self.a, self.b)
         return stats.lognorm(self.b, scale=math.exp(self.a))
 
+    @property
+    def middle(self) -> float:
+        """The median of a normal or lognormal one, which a deviation of 0 always gives."""
+        return self._rounded(self.a if self.kind in ("normal", "qnormal") else math.exp(self.a))
+
     def ppf(self, u: float) -> float:
         """Return the ``u``-quantile."""
         return self._rounded(float(self._law.ppf(u)))
@@ -238,7 +250,28 @@ class Law:
         return self._rounded(float(low)), self._rounded(float(high))
 
     def _rounded(self, value: float) -> float:
-        return round(value / self.q) * self.q if self.q and math.isfinite(value) else value
+        if not self.q or not math.isfinite(value):
+            return value
+        k = round(value / self.q)
+        if self.kind == "qloguniform":
+            first, last = self._ends
+            k = min(max(k, first), last)
+        return k * self.q
+
+    @cached_property
+    def _ends(self) -> tuple[int, int]:
+        return _multiples(math.exp(self.a), math.exp(self.b), self.q)
+
+
+def _multiples(low: float, high: float, q: float) -> tuple[int, int]:
+    """Return the first and the last multiple of ``q`` that draws between two bounds are rounded to.
+
+    One whose half cell only touches a bound has probability 0, and is none of them.
+    """
+    noise = 1e-9  # 0.15 / 0.1 is less than 1.5
+    first, last = math.floor(low / q + 0.5 + noise), math.ceil(high / q - 0.5 - noise)
+    middle = round((low + high) / 2 / q)  # of a range that is no wider than the noise
+    return (first, last) if first <= last else (middle, middle)
 
 
 def _log_uniform(low: float, high: float) -> Float:
@@ -254,7 +287,8 @@ def _params(space: Any) -> dict[str, _Param]:
             raise ValueError(f"from_hyperopt: the label {label!r} is used twice.")
         if path not in param.paths:
             param.paths.append(path)
-    for param in params.values():
+    for param in params.values():  # an option of probability 0 is never there
+        param.paths = [p for p in param.paths if all(params[c].distribution.contains(k) for c, k in p)]
         if () in param.paths:
             param.paths = [()]
     return params
@@ -308,6 +342,10 @@ class _Bridge:
                 self._end(tid, doc["result"])
         for tid in self._open - there:
             self._end(tid, {})
+
+    def exhausted(self, sampler: Sampler) -> bool:
+        """Return whether nothing is left to try."""
+        return sampler.exhausted(self.history, self._space) is not None
 
     def propose(self, tid: int, domain: Any, trials: Any, sampler: Sampler, rng: np.random.Generator) -> dict[str, Any]:
         """Return the document of a new trial."""

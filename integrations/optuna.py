@@ -6,6 +6,7 @@ import json
 import math
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,19 +16,25 @@ from weakref import WeakKeyDictionary
 import inloop
 import numpy as np
 import optuna
-from inloop import Categorical, Float, FrozenTrial, Int, Space, TrialState
-from inloop.distributions import Distribution, label
-from inloop.events import Event
+from inloop import FrozenTrial, Space, TrialState
+from inloop.distributions import Distribution
+from inloop.events import Event, check_json
 from inloop.history import History
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from inloop.integrations._optuna_forms import (
+    STATES,
+    as_inloop,
+    as_optuna,
+    as_theirs,
+    drawn,
+    feasible,
+    outcome,
+    plain,
+    takes,
+)
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-_STATES = {
-    optuna.trial.TrialState.COMPLETE: "COMPLETE",
-    optuna.trial.TrialState.PRUNED: "PRUNED",
-    optuna.trial.TrialState.FAIL: "FAILED",
-}
 _THEIRS = {TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE, TrialState.PRUNED: optuna.trial.TrialState.PRUNED}
-_PLAIN = (bool, int, float, str)  # what Optuna's storages can hold as a choice
+_NAMED = 20  # a warning names so many things
 
 
 class Sampler(optuna.samplers.BaseSampler):
@@ -36,7 +43,8 @@ class Sampler(optuna.samplers.BaseSampler):
     The objective stays as it is, conditions and ranges that change included: what its trials have suggested so
     far is proposed jointly. A parameter met for the first time is drawn uniformly. Workers that share a
     storage learn from each other's trials and keep away from those that run; a proposal is drawn from the
-    seed and the trial's number, so that workers of equal seeds do not repeat each other.
+    seed and the trial's number, so that workers of equal seeds do not repeat each other. Trials that break one of
+    Optuna's constraints count as failed.
 
     Args:
         sampler: One of `inloop.samplers` or its name; None: `AutoSampler`.
@@ -81,14 +89,14 @@ class Sampler(optuna.samplers.BaseSampler):
         with self._mirrors.of(study, self.seed) as mirror:
             space, search = mirror.asked.pop(trial.number, (None, None))
             if search is None or search != search_space:  # not what was inferred
-                dists = {n: d for n, old in search_space.items() if (d := _as_inloop(old)) is not None}
+                dists = {n: d for n, old in search_space.items() if (d := as_inloop(old)) is not None}
                 space = Space(dists) if dists else None
             if space is None:
                 return {}
             rng = np.random.default_rng((mirror.history.seed, trial.number))
             proposal = self.sampler.ask(space, mirror.history, trial.number, rng)
             mirror.propose(trial.number, space, proposal)
-        return {n: v for n, v in proposal.items() if n in search_space and _takes(search_space[n], v)}
+        return {n: v for n, v in proposal.items() if n in search_space and takes(search_space[n], v)}
 
     def sample_independent(
         self,
@@ -100,16 +108,12 @@ class Sampler(optuna.samplers.BaseSampler):
         with self._mirrors.of(study, self.seed) as mirror:
             if trial.number < len(mirror.history.trials):
                 proposed = mirror.history.trials[trial.number].proposed
-                if param_name in proposed and _takes(param_distribution, proposed[param_name]):
+                if param_name in proposed and takes(param_distribution, proposed[param_name]):
                     return proposed[param_name]
             seed = (mirror.history.seed, trial.number, zlib.crc32(param_name.encode()))
-        dist = _as_inloop(param_distribution)
+        dist = as_inloop(param_distribution)
         u = np.random.default_rng(seed).random()
-        if dist is None:  # integers that a float cannot tell apart
-            assert isinstance(param_distribution, IntDistribution)
-            levels = (param_distribution.high - param_distribution.low) // param_distribution.step + 1
-            return param_distribution.low + int(u * levels) * param_distribution.step
-        return dist.from_unit(u)
+        return drawn(param_name, param_distribution, u) if dist is None else dist.from_unit(u)
 
     def after_trial(
         self,
@@ -165,37 +169,31 @@ class Pruner(optuna.pruners.BasePruner):
 def to_optuna_study(study: inloop.Study, **options: Any) -> optuna.Study:
     """Return a study of Optuna with the finished trials of ``study``, for its plots or to go on there.
 
-    Of several curves of a trial the first one goes along; a LOST trial becomes FAIL, a choice that Optuna cannot
-    store its label, and a distribution that it does not have the range of the values taken.
+    Of several curves of a trial the first one goes along; a LOST trial becomes FAIL, and so does a value of NaN; a
+    choice that Optuna cannot store becomes its label, and a distribution that it does not have the range of the values
+    taken. Of a parameter that changed, each trial gets all choices there were, in the order in which they appeared;
+    integers and floats become floats, and ranges of which only some are searched by their logarithm lose that.
 
     Args:
         study: What to copy.
         options: As in ``optuna.create_study``: ``storage``, ``study_name``, ``sampler``, ...
 
     Example:
-        >>> study = inloop.create_study(seed=0, space={"x": Float(0, 1)})
+        >>> study = inloop.create_study(seed=0, space={"x": inloop.Float(0, 1)})
         >>> study.optimize(lambda trial: trial.params["x"], n_trials=5)
         >>> to_optuna_study(study).best_value == study.best_value
         True
     """
-    out = optuna.create_study(**{**options, "direction": study.direction})
     done = [t for t in study.trials if t.finished]
-    common = {n: _common(n, done) for n in dict.fromkeys(n for t in done for n in t.params)}
-    for trial in done:
-        dists = {n: common[n] or _as_optuna(trial.distributions[n]) for n in trial.params}
-        state = _THEIRS.get(trial.state, optuna.trial.TrialState.FAIL)
-        frozen = optuna.trial.create_trial(
-            state=state,
-            value=_told(trial),
-            params={
-                n: _choice(v) if isinstance(dists[n], CategoricalDistribution) else v for n, v in trial.params.items()
-            },
-            distributions=dists,
-            user_attrs=trial.user_attrs,
-            intermediate_values=trial.curve,
-        )
-        frozen.datetime_start, frozen.datetime_complete = trial.datetime_start, trial.datetime_complete
-        out.add_trial(frozen)
+    params: dict[int, dict[str, Any]] = {t.number: {} for t in done}
+    dists: dict[int, dict[str, BaseDistribution]] = {t.number: {} for t in done}
+    for name in dict.fromkeys(n for t in done for n in t.params):
+        having = [t for t in done if name in t.params]
+        for trial, (dist, value) in zip(having, as_theirs(name, having), strict=True):
+            dists[trial.number][name], params[trial.number][name] = dist, value
+    frozen = [_frozen(t, params[t.number], dists[t.number]) for t in done]  # before there is a study
+    out = optuna.create_study(**{**options, "direction": study.direction})
+    out.add_trials(frozen)
     for key, value in study.user_attrs.items():
         out.set_user_attr(key, value)
     return out
@@ -204,7 +202,8 @@ def to_optuna_study(study: inloop.Study, **options: Any) -> optuna.Study:
 def from_optuna_study(study: optuna.Study, **options: Any) -> inloop.Study:
     """Return an inloop study with the finished and enqueued trials of an Optuna study.
 
-    Trials keep their parameters, ranges, reports, times and attributes (those that are not JSON by their repr).
+    Trials keep their parameters, ranges, reports, times and attributes (those that are not JSON by their repr). A
+    complete trial that breaks one of Optuna's constraints becomes FAILED: neither study takes it for the best one.
 
     Args:
         study: What to copy; it must have one objective.
@@ -212,6 +211,10 @@ def from_optuna_study(study: optuna.Study, **options: Any) -> inloop.Study:
 
     Raises:
         ValueError: If the study has several objectives.
+
+    Warns:
+        UserWarning: Once, with a list of what was left out: enqueued values that lie outside the ranges seen or are not
+            JSON, values of ranges that inloop does not have, values of trials that break a constraint.
 
     Example:
         >>> import optuna
@@ -223,13 +226,15 @@ def from_optuna_study(study: optuna.Study, **options: Any) -> inloop.Study:
         True
     """
     out = inloop.create_study(direction=_direction(study), **options)
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state is optuna.trial.TrialState.WAITING:
-            out.enqueue_trial(trial.system_attrs.get("fixed_params", {}), user_attrs=_as_json(trial.user_attrs))
-        elif trial.state in _STATES:
-            _copy(trial, out)
+    trials = study.get_trials(deepcopy=False)
+    left = [text for t in trials if t.state in STATES for text in _copy(t, out)]
+    waiting = (t for t in trials if t.state is optuna.trial.TrialState.WAITING)
+    left += [text for t in waiting for text in _enqueue(t, out)]  # once all ranges are known
     for key, value in _as_json(study.user_attrs).items():
         out.set_user_attr(key, value)
+    if left:
+        more = f"; and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        warnings.warn(f"from_optuna_study left out: {'; '.join(left[:_NAMED])}{more}.", stacklevel=2)
     return out
 
 
@@ -275,7 +280,7 @@ class _Mirror:
         original = self._originals[name]
         if isinstance(original, CategoricalDistribution):
             return original
-        return _as_optuna(dist)
+        return as_optuna(dist)
 
     def _follow(self, trial: optuna.trial.FrozenTrial) -> None:
         number, params, state = trial.number, dict(trial.params), trial.state
@@ -286,10 +291,9 @@ class _Mirror:
             if step not in steps:
                 steps.add(step)
                 self._apply("report", number, (0, step, value))
-        if state in _STATES:
+        if state in STATES:
             end = time.time() if trial.datetime_complete is None else trial.datetime_complete.timestamp()
-            told = trial.value if state is optuna.trial.TrialState.COMPLETE else None
-            self._apply("finished", number, (_STATES[state], told, end))
+            self._apply("finished", number, (*outcome(trial), end))
             del self._open[number]
             self.asked.pop(number, None)
             self.judged.pop(number, None)
@@ -298,7 +302,7 @@ class _Mirror:
     def _take(self, number: int, name: str, original: BaseDistribution, value: Any) -> None:
         key = name, repr(original)
         if key not in self._spaces:
-            dist = _as_inloop(original)
+            dist = as_inloop(original)
             self._spaces[key] = None if dist is None else Space({name: dist})
         space = self._spaces[key]
         if space is None:
@@ -342,84 +346,91 @@ def _direction(study: optuna.Study) -> str:
     return "maximize" if study.direction is optuna.study.StudyDirection.MAXIMIZE else "minimize"
 
 
-def _as_inloop(dist: BaseDistribution) -> Distribution | None:
-    """Return an Optuna distribution in inloop's form, None where that has none (integers beyond 2**53)."""
-    try:
-        if isinstance(dist, FloatDistribution):
-            return Float(dist.low, dist.high, log=dist.log, step=dist.step)
-        if isinstance(dist, IntDistribution):
-            return Int(dist.low, dist.high, log=dist.log, step=dist.step)
-    except ValueError:
-        return None
-    return Categorical(dist.choices) if isinstance(dist, CategoricalDistribution) else None
-
-
-def _as_optuna(dist: Distribution) -> BaseDistribution:
-    if isinstance(dist, Float):
-        return FloatDistribution(dist.low, dist.high, log=dist.log, step=dist.step)
-    if isinstance(dist, Int):
-        return IntDistribution(dist.low, dist.high, log=dist.log, step=dist.step)
-    assert isinstance(dist, Categorical)
-    return CategoricalDistribution([_choice(c) for c in dist.choices])
-
-
-def _takes(dist: BaseDistribution, value: Any) -> bool:
-    """Return whether Optuna will accept a value; of one that it does not it would say nothing and draw another."""
-    try:
-        return dist._contains(dist.to_internal_repr(value))
-    except ValueError:
-        return False
-
-
 def _told(trial: FrozenTrial) -> float | None:
-    """Return the value that Optuna keeps with a trial: of a pruned one the last report."""
-    if trial.state is TrialState.COMPLETE:
-        return trial.value
-    if trial.state is not TrialState.PRUNED or not trial.curve:
-        return None
-    last = list(trial.curve.values())[-1]
-    return None if math.isnan(last) else last
+    """Return the value that Optuna keeps with a trial: of a pruned one the last report; None for NaN."""
+    told = trial.value if trial.state is TrialState.COMPLETE else None
+    if trial.state is TrialState.PRUNED and trial.curve:
+        told = list(trial.curve.values())[-1]
+    return None if told is None or math.isnan(told) else told
 
 
-def _choice(value: Any) -> Any:
-    return value if value is None or isinstance(value, _PLAIN) else label(value)
+def _frozen(trial: FrozenTrial, params: dict[str, Any], dists: dict[str, BaseDistribution]) -> optuna.trial.FrozenTrial:
+    state, value = _THEIRS.get(trial.state, optuna.trial.TrialState.FAIL), _told(trial)
+    if state is optuna.trial.TrialState.COMPLETE and value is None:
+        state = optuna.trial.TrialState.FAIL
+    frozen = optuna.trial.create_trial(
+        state=state,
+        value=value,
+        params=params,
+        distributions=dists,
+        user_attrs=trial.user_attrs,
+        intermediate_values=trial.curve,
+    )
+    frozen.datetime_start, frozen.datetime_complete = trial.datetime_start, trial.datetime_complete
+    return frozen
 
 
-def _common(name: str, trials: list[FrozenTrial]) -> BaseDistribution | None:
-    """Return one Optuna distribution for all trials' values of a parameter, None where each has its own range."""
-    dists = [t.distributions.get(name) for t in trials if name in t.params]
-    kinds = {type(d) for d in dists}
-    if kinds <= {Float} or kinds <= {Int}:
-        return None
-    if kinds <= {Categorical} and dists[0] is not None:
-        return _as_optuna(dists[0])
-    values = [t.params[name] for t in trials if name in t.params]
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-        return CategoricalDistribution(list(dict.fromkeys(map(_choice, values))))
-    if all(isinstance(v, int) for v in values):
-        return IntDistribution(min(values), max(values))
-    return FloatDistribution(min(values), max(values))
-
-
-def _copy(trial: optuna.trial.FrozenTrial, study: inloop.Study) -> None:
-    """Add a finished trial of Optuna's to a study."""
-    log, dists = study._log, {n: _as_inloop(d) for n, d in trial.distributions.items()}
-    space = Space({n: d for n, d in dists.items() if d is not None}) if any(dists.values()) else None
-    assert trial.datetime_start is not None
+def _copy(trial: optuna.trial.FrozenTrial, study: inloop.Study) -> list[str]:
+    """Add a finished trial of Optuna's to a study, and return what it does not keep."""
+    log, dists = study._log, {n: as_inloop(d) for n, d in trial.distributions.items()}
+    known = {n: d for n, d in dists.items() if d is not None}
+    space = Space(known) if known else None
     assert trial.datetime_complete is not None
+    start = trial.datetime_start or trial.datetime_complete  # one that was told while it waited has no start
     with log.lock:
-        log.write(("created", -1, (trial.datetime_start.timestamp(), False, log.lease)))
+        log.write(("created", -1, (start.timestamp(), False, log.lease)))
         number = log.history.newest[log.worker]
         if space is not None:
             study._write_params("params", number, space, {n: space[n].cast(trial.params[n]) for n in space})
-        value = trial.value if trial.state is optuna.trial.TrialState.COMPLETE else None
         log.write(
-            *(("report", number, (0, step, v)) for step, v in sorted(trial.intermediate_values.items())),
+            *(("report", number, (0, int(step), float(v))) for step, v in sorted(trial.intermediate_values.items())),
             *(("attr", number, kv) for kv in _as_json(trial.user_attrs).items()),
-            ("finished", number, (_STATES[trial.state], value, trial.datetime_complete.timestamp())),
+            ("finished", number, (*outcome(trial), trial.datetime_complete.timestamp())),
         )
+    left = [f"{n}={trial.params[n]!r} of trial {trial.number}" for n, d in dists.items() if d is None]
+    if trial.state is optuna.trial.TrialState.COMPLETE and not feasible(trial):
+        left.append(f"the value {trial.value!r} of trial {trial.number}, which breaks a constraint")
+    return left
+
+
+def _enqueue(trial: optuna.trial.FrozenTrial, study: inloop.Study) -> list[str]:
+    """Enqueue a waiting trial of Optuna's, and return what it does not keep."""
+    space = study.space or study.sampler.space
+    dists: Mapping[str, Distribution] = study.history.dists if space is None else space
+    given = {name: plain(value) for name, value in trial.system_attrs.get("fixed_params", {}).items()}
+    as_json = space is None and not given.keys() <= dists.keys()  # ranges that are not known yet
+    fixed, left = {}, []
+    for name, value in given.items():
+        dist = dists.get(name)
+        if (dist is None and space is not None) or (dist is not None and not dist.contains(value)):
+            left.append(f"the enqueued {name}={value!r} of trial {trial.number}, which lies outside {dist or space!r}")
+        elif as_json and not _is_json(value):
+            left.append(f"the enqueued {name}={value!r} of trial {trial.number}, which is not JSON")
+        else:
+            fixed[name] = value if dist is None else dist.cast(value)
+    study.enqueue_trial(fixed, user_attrs=_as_json(trial.user_attrs))
+    return left
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        check_json(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _as_json(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(attrs, default=repr))
-    return plain
+    """Return attributes as JSON: those of numpy as numbers and lists, what JSON does not have by its repr."""
+    return {str(k): _json(v) for k, v in attrs.items()}
+
+
+def _json(value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value, default=_json_default))
+    except (TypeError, ValueError, RecursionError):  # keys that are no strings, a list within itself
+        return repr(value)
+
+
+def _json_default(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else repr(value)

@@ -67,6 +67,70 @@ def test_distributions():
     assert ours["pchoice"] == Categorical([0, 1, 2], weights=[0.1, 0.7, 0.2])
 
 
+HALVES = [
+    (0.5, 5.5, 1),
+    (1.5, 6.5, 1),
+    (-2.5, 2.5, 1),
+    (0.15, 0.75, 0.1),
+    (0.5, 5.4, 1),
+    (0.4, 5.6, 1),
+    (1, 4, 10),
+    (2.5, 2.5001, 1),
+]
+
+
+@pytest.mark.parametrize(("low", "high", "q"), HALVES)
+@pytest.mark.parametrize("kind", [hp.quniform, hp.qloguniform, hp.uniformint])
+def test_rounded_values_are_those_that_hyperopt_draws(kind, low, high, q):
+    if (kind is hp.uniformint and q != 1) or (kind is hp.qloguniform and low <= 0):
+        return
+    bounds = (math.log(low), math.log(high)) if kind is hp.qloguniform else (low, high)
+    theirs = kind("x", *bounds, **({} if kind is hp.uniformint else {"q": q}))
+    rng = np.random.default_rng(0)
+    drawn = {stochastic.sample(theirs, rng) for _ in range(1000)}
+    dist = from_hyperopt(theirs)["x"]
+    places = [0, 1e-12, *np.linspace(0.001, 0.999, 999), 1 - 1e-12, 1]
+    assert sorted({dist.from_unit(u) for u in places}) == pytest.approx(sorted(drawn))
+    assert not dist.contains(min(drawn) - q)
+    assert not dist.contains(max(drawn) + q)
+
+
+@pytest.mark.parametrize("kind", [hp.normal, hp.qnormal, hp.lognormal, hp.qlognormal])
+def test_a_deviation_of_zero_gives_one_value(kind):
+    theirs = kind("x", 1.3, 0, **({"q": 0.5} if "q" in kind.__name__ else {}))
+    value = stochastic.sample(theirs, np.random.default_rng(0))
+    assert from_hyperopt(theirs)["x"] == Float(value, value)
+
+
+NEVER = {
+    "flat": (hp.pchoice("c", [(0, "a"), (0.3, "b"), (0, "c"), (0.7, "d")]), {"c"}),
+    "nested": (
+        hp.pchoice(
+            "c",
+            [
+                (0.0, {"x": hp.uniform("x", 0, 1), "s": SHARED, "in": hp.choice("in", [1, hp.normal("y", 0, 1)])}),
+                (0.5, {"s": SHARED, "p": hp.pchoice("p", [(1, hp.uniform("z", 0, 1)), (0, hp.uniform("w", 0, 1))])}),
+                (0.0, hp.choice("whole", [hp.uniform("v", 0, 1), 3])),
+                (0.5, "d"),
+            ],
+        ),
+        {"c", "shared", "p", "z"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("theirs", "labels"), NEVER.values(), ids=NEVER)
+@pytest.mark.parametrize("name", [None, "tpe", "random", "qmc", "gp"])
+def test_options_of_probability_zero_are_never_proposed(theirs, labels, name):
+    assert set(from_hyperopt(theirs)) == labels
+    trials = Trials()
+    algo = functools.partial(suggest, sampler=name)
+    fmin(measure, theirs, algo, 25, trials=trials, rstate=np.random.default_rng(0), show_progressbar=False)
+    docs = [doc["misc"]["vals"] for doc in trials.trials]
+    assert {v for vals in docs for v in vals["c"]} == {1, 3}
+    assert {n for vals in docs for n, v in vals.items() if v} == labels
+
+
 def test_conditions():
     ours = from_hyperopt(NESTED)
     assert ours.when == {
@@ -174,6 +238,15 @@ def test_points_to_evaluate_and_queues():
     )
     assert len(trials) >= 12
     assert len({v["x"][0] for v in (t["misc"]["vals"] for t in trials.trials)}) == len(trials)
+
+
+def test_a_grid_ends_fmin():
+    trials = Trials()
+    grid = inloop.samplers.GridSampler({"k": Int(0, 3), "c": [0, 1]})
+    space = {"k": hp.randint("k", 4), "c": hp.choice("c", ["a", "b"])}
+    algo = functools.partial(suggest, sampler=grid)
+    fmin(lambda p: p["k"], space, algo, 50, trials=trials, show_progressbar=False, max_queue_len=3)
+    assert len(trials) == len(set(zip(trials.vals["k"], trials.vals["c"], strict=True))) == 8
 
 
 def test_fmin_repeats_itself_by_its_seed():

@@ -154,6 +154,32 @@ def test_enqueued_fixed_and_single_values():
     assert trial.params["one"] == "only"
 
 
+def test_ranges_wider_than_a_float():
+    study = optuna.create_study(sampler=Watched(seed=0))
+    study.optimize(lambda t: abs(t.suggest_float("x", -1e308, 1e308)) + t.suggest_float("y", 0, 1), n_trials=12)
+    assert len({t.params["x"] for t in study.trials}) == 12
+    with pytest.raises(ValueError, match="'x' must be finite"):
+        study.optimize(lambda t: t.suggest_float("x", 0, math.inf), n_trials=1)
+
+
+def limited(trial):
+    """Has its best values where a constraint is broken."""
+    x = trial.suggest_float("x", 0, 1)
+    trial.set_constraint("x", x - 0.3)
+    return -x
+
+
+def test_a_broken_constraint_is_a_failure():
+    study = optuna.create_study(sampler=Watched(seed=0))
+    study.optimize(limited, n_trials=40)
+    assert sum(x <= 0.3 for x in (t.params["x"] for t in study.trials[20:])) > 10
+    assert study.best_value < -0.28
+    with pytest.warns(UserWarning, match="breaks a constraint"):
+        ours = from_optuna_study(study)
+    assert ours.best_value == study.best_value
+    assert len(ours.trials) == 40
+
+
 def test_running_trials_are_not_proposed_again():
     study = optuna.create_study(sampler=Sampler(seed=0))
     study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=10)
@@ -425,3 +451,172 @@ def test_a_study_goes_there_and_back_through_files(tmp_path):
     again = from_optuna_study(theirs, storage=f"{tmp_path}/ours.db", study_name="back")
     assert again.best_value == ours.best_value
     assert [t.curve for t in again.trials] == [t.curve for t in ours.trials if t.finished]
+
+
+UNKNOWN = {"x": 0.5, "k": 3, "c": "b"}
+QUEUED = {
+    "fits": (UNKNOWN, UNKNOWN, None),
+    "numpy": ({"k": np.int64(3), "new": np.int64(4), "c": np.str_("a")}, {"k": 3, "new": 4, "c": "a"}, None),
+    "low": ({"x": -7.0, "k": 3}, {"k": 3}, r"x=-7\.0 of trial 6"),
+    "nan": ({"x": math.nan}, {}, "x=nan"),
+    "choice": ({"c": "z", "new": 1}, {"new": 1}, "c='z'"),
+    "type": ({"x": "text", "k": None}, {}, "x='text' .* k=None"),
+    "fraction": ({"k": 3.5}, {}, "k=3.5"),
+    "object": ({"new": {1, 2}, "k": 2}, {"k": 2}, "new={1, 2} .* not JSON"),
+    "nothing": ({}, {}, None),
+}
+
+
+def suggest(trial):
+    return (
+        trial.suggest_float("x", 0, 1) + trial.suggest_int("k", 0, 9) + (trial.suggest_categorical("c", "abc") == "a")
+    )
+
+
+@pytest.mark.parametrize(("queued", "kept", "message"), QUEUED.values(), ids=QUEUED)
+@pytest.mark.parametrize("declared", [False, True])
+def test_enqueued_trials_are_carried_as_far_as_they_fit(queued, kept, message, declared):
+    theirs = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    theirs.optimize(suggest, n_trials=6)
+    theirs.enqueue_trial(queued, user_attrs={"which": 1})
+    space = {"x": Float(0, 1), "k": Int(0, 9), "c": ["a", "b", "c"]} if declared else None
+    if declared and "new" in queued:
+        kept, message = {n: v for n, v in kept.items() if n != "new"}, "new="
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ours = from_optuna_study(theirs, space=space, seed=0)
+    assert len(caught) == (message is not None)
+    assert message is None or caught[0].filename == __file__
+    if message is not None:
+        with pytest.warns(UserWarning, match=message):
+            from_optuna_study(theirs, space=space)
+    trial = ours.ask()
+    assert (ours.trials[-1].queued, trial.user_attrs) == (kept, {"which": 1})
+    assert [type(v) for v in ours.trials[-1].queued.values()] == [type(v) for v in kept.values()]
+
+
+def test_trials_told_while_they_wait_are_carried():
+    theirs = optuna.create_study()
+    theirs.enqueue_trial({"x": 0.5})
+    theirs._storage.set_trial_state_values(theirs.trials[0]._trial_id, TrialState.FAIL)  # Optuna 4: theirs.tell(0, ...)
+    ours = from_optuna_study(theirs)
+    assert ours.trials[0].state is inloop.TrialState.FAILED
+    assert ours.trials[0].datetime_start == ours.trials[0].datetime_complete == theirs.trials[0].datetime_complete
+    assert to_optuna_study(ours).trials[0].state is TrialState.FAIL
+
+
+ATTRS = {
+    "tuple keys": ({("a", 1): 2}, "{('a', 1): 2}"),
+    "deep": ([{"a": {(1,): 2}}], "[{'a': {(1,): 2}}]"),
+    "number keys": ({1: 2}, {"1": 2}),
+    "numpy": ({"n": np.int64(3), "a": np.arange(3), "f": np.float32(0.5)}, {"n": 3, "a": [0, 1, 2], "f": 0.5}),
+    "set": ({"s": {1}}, {"s": "{1}"}),
+    "loop": ((loop := []).append(loop) or loop, "[[...]]"),
+}
+
+
+@pytest.mark.parametrize(("given", "kept"), ATTRS.values(), ids=ATTRS)
+def test_attributes_that_are_not_json(given, kept, tmp_path):
+    theirs = optuna.create_study()
+    theirs._storage.set_study_user_attr(theirs._study_id, "odd", given)  # as study.set_user_attr
+    made = optuna.trial.create_trial(state=TrialState.FAIL, user_attrs={"odd": given})
+    theirs.add_trial(made)
+    theirs.enqueue_trial({}, user_attrs={"odd": given})
+    ours = from_optuna_study(theirs, storage=f"{tmp_path}/s.db", study_name="s")
+    assert ours.user_attrs == ours.trials[0].user_attrs == ours.ask().user_attrs == {"odd": kept}
+
+
+def test_numbers_of_numpy_are_stored(tmp_path):
+    theirs = optuna.create_study()
+    trial = optuna.trial.create_trial(
+        value=np.float32(1),
+        params={"x": np.float32(0.5)},
+        distributions={"x": FloatDistribution(0, 1)},
+        intermediate_values={np.int64(3): np.float32(2), 4: math.nan},
+    )
+    theirs.add_trial(trial)
+    ours = from_optuna_study(theirs, storage=f"{tmp_path}/s.db", study_name="s")
+    assert (ours.best_value, ours.best_params, list(ours.trials[0].curve)) == (1.0, {"x": 0.5}, [3, 4])
+
+
+def test_ranges_that_inloop_does_not_have_are_named():
+    theirs = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    theirs.optimize(lambda t: t.suggest_int("big", 0, 2**60) + t.suggest_float("x", 0, 1), n_trials=30)
+    with pytest.warns(UserWarning, match=r"big=\d+ of trial 0; .* and 10 more"):
+        ours = from_optuna_study(theirs)
+    assert [t.params for t in ours.trials] == [{"x": t.params["x"]} for t in theirs.trials]
+
+
+def changing(*parts):
+    """Return a study whose trials took "p" from one distribution after the other; a value alone came from outside."""
+    study = inloop.create_study(seed=0, sampler="random", pruner="nop")
+    for part in parts:
+        if isinstance(part, Float | Int | list):
+            for _ in range(5):
+                study.tell(study.ask({"p": part}), 1.0)
+        else:
+            study.add_trial({"p": part}, 1.0)
+    return study
+
+
+f1, f2 = (lambda: 1), (lambda: 2)
+KINDS = {
+    "more choices": ([["a", "b"], ["b", "c"], ["d", "a"]], [CategoricalDistribution(["a", "b", "c", "d"])]),
+    "choices and a value": (["c", ["a", "b"]], [CategoricalDistribution(["c", "a", "b"])]),
+    "choices and a range": ([[16, 32], Int(1, 1)], [CategoricalDistribution([16, 32, 1])]),
+    "true and one": ([[1, 2], [True]], [CategoricalDistribution([1, 2, "True"])]),
+    "numpy's": ([[np.int64(1), np.int64(2)]], [CategoricalDistribution([1, 2])]),
+    "ranges": ([Float(0, 1), Float(2, 3)], [FloatDistribution(0, 1), FloatDistribution(2, 3)]),
+    "int and float": (
+        [Int(0, 8, step=4), Float(0, 1), Int(1, 9)],
+        [FloatDistribution(0, 8, step=4), FloatDistribution(0, 1), FloatDistribution(1, 9, step=1)],
+    ),
+    "log and not": ([Float(1, 9, log=True), Float(0, 1)], [FloatDistribution(1, 9), FloatDistribution(0, 1)]),
+    "int log and not": (
+        [Int(1, 9, log=True), Int(0, 8, step=2)],
+        [IntDistribution(1, 9), IntDistribution(0, 8, step=2)],
+    ),
+    "log of both": (
+        [Float(1, 9, log=True), Int(1, 9, log=True)],
+        [FloatDistribution(1, 9, log=True)],
+    ),
+    "log and a value": (
+        [0.5, Float(1, 9, log=True)],
+        [FloatDistribution(0.5, 0.5, log=True), FloatDistribution(1, 9, log=True)],
+    ),
+    "a value below": ([-0.5, Int(1, 9)], [FloatDistribution(-0.5, -0.5), FloatDistribution(1, 9, step=1)]),
+    "not a number": ([math.nan, "x", None], [CategoricalDistribution([math.nan, "x", None])]),
+    "a step that rounds": ([Float(0, 3 * 0.3, step=0.3)], [FloatDistribution(0, 0.9, step=0.3)]),
+    "steps too fine": ([Float(1e7, 1e7 + 1, step=0.01)], [FloatDistribution(1e7, 1e7 + 1)]),
+    "a start that rounds": ([Float(0.1 + 0.2, 0.9, step=0.1)], [FloatDistribution(0.1 + 0.2, 0.9)]),
+}
+
+
+@pytest.mark.parametrize(("parts", "expected"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("stored", [False, True])
+def test_parameters_that_changed_are_carried(parts, expected, stored, tmp_path):
+    ours = changing(*parts)
+    theirs = to_optuna_study(ours, storage=f"sqlite:///{tmp_path}/s.db" if stored else None)
+    assert list(dict.fromkeys(map(repr, (t.distributions["p"] for t in theirs.trials)))) == list(map(repr, expected))
+    for a, b in zip(ours.trials, theirs.trials, strict=True):
+        same = a.params["p"] == b.params["p"] or a.params["p"] != a.params["p"] or b.params["p"] == str(a.params["p"])
+        assert same or b.params["p"] == pytest.approx(a.params["p"])
+    theirs.sampler = Watched(seed=0)
+    for dist in expected:  # it can be gone on with
+        theirs.tell(theirs.ask({"p": dist}), 0.5)
+
+
+def test_choices_of_one_name_stay_apart():
+    theirs = to_optuna_study(changing([f1, f2]))
+    assert theirs.trials[0].distributions["p"].choices[1].endswith(" #2")
+    assert len({t.params["p"] for t in theirs.trials}) == 2
+
+
+def test_a_complete_trial_of_nan_fails():
+    ours = inloop.create_study()
+    for value in (math.nan, math.inf, 1.0):  # as a log of another version may have it
+        trial = ours.ask()
+        ours._log.write(("finished", trial.number, ("COMPLETE", value, 1e9)))
+    theirs = to_optuna_study(ours)
+    assert [t.state.name for t in theirs.trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert theirs.best_value == 1.0
