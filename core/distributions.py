@@ -257,7 +257,7 @@ class Categorical:
 
     Raises:
         TypeError: If ``choices`` is a string or not iterable.
-        ValueError: If ``choices`` is empty, or ``weights`` are not one number of at least 0 for each, some positive.
+        ValueError: If ``choices`` is empty, or ``weights`` are not one positive number for each.
 
     Example:
         >>> act = Categorical(["relu", None, (64, 64)])
@@ -562,8 +562,10 @@ def _check_order(owner: str, low: float, high: float, log: bool) -> None:
 def _shares(weights: tuple[float, ...], n: int) -> tuple[float, ...]:
     """Return weights as parts of 1, or say what is wrong with them."""
     total = sum(weights)
-    if len(weights) != n or not all(w >= 0 for w in weights) or not 0 < total < math.inf:
-        raise ValueError(f"Categorical: weights must be {n} numbers of at least 0, some positive, got {weights!r}.")
+    if len(weights) != n or not all(w > 0 for w in weights) or not total < math.inf:
+        raise ValueError(
+            f"Categorical: weights must be {n} positive numbers, got {weights!r}; leave out what is never to be proposed."
+        )
     return tuple(float(w) for w in weights) if abs(total - 1) < 1e-12 else tuple(float(w / total) for w in weights)
 
 

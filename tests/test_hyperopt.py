@@ -398,6 +398,6 @@ def test_weighted_choices():
         seen = [study.ask().params["c"] for _ in range(400)]
         assert abs(seen.count("a") - 200) < 40
         assert abs(seen.count("b") - 100) < 40
-    for bad in ([1, 2], [0, 0, 0], [1, -1, 1], [math.nan, 1, 1]):
+    for bad in ([1, 2], [0, 0, 0], [0, 1, 1], [1, -1, 1], [math.nan, 1, 1]):
         with pytest.raises(ValueError, match="weights"):
             Categorical(["a", "b", "c"], weights=bad)
