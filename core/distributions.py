@@ -564,7 +564,7 @@ def _shares(weights: tuple[float, ...], n: int) -> tuple[float, ...]:
     total = sum(weights)
     if len(weights) != n or not all(w > 0 for w in weights) or not total < math.inf:
         raise ValueError(
-            f"Categorical: weights must be {n} positive numbers, got {weights!r}; leave out what is never to be proposed."
+            f"Categorical: weights must be {n} positive numbers, got {weights!r}; leave out what has none."
         )
     return tuple(float(w) for w in weights) if abs(total - 1) < 1e-12 else tuple(float(w / total) for w in weights)
 
