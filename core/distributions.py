@@ -98,6 +98,8 @@ class Float(_StoredAsIs):
             if self.log:
                 raise ValueError("Float: step and log=True exclude each other; drop one of them.")
             n = (self.high - self.low) / step
+            if not n <= 2**53:
+                raise ValueError(f"Float: step={step!r} is too small for a range from {self.low!r} to {self.high!r}.")
             if abs(n - round(n)) > 1e-8 * max(1.0, n):
                 last = self.low + math.floor(n) * step
                 raise ValueError(
@@ -589,6 +591,16 @@ def same(a: Any, b: Any) -> bool:
         return bool(a == b)
     except (TypeError, ValueError):
         return False
+
+
+def nearest(dist: Distribution, value: Any) -> Any:
+    """Return the value of a parameter that is nearest to ``value``, None if it is not said what is near."""
+    if dist.contains(value):
+        return value
+    if isinstance(dist, Float | Int) and isinstance(value, int | float) and math.isfinite(value):
+        inside = min(max(value, dist.low), dist.high)
+        return dist.from_unit(dist.to_unit(int(inside)) if isinstance(dist, Int) else dist.to_unit(inside))
+    return None
 
 
 def has_label(choices: Iterable[Any]) -> bool:

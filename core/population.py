@@ -25,7 +25,7 @@ from .record import COMPLETE, FAILED, PRUNED, RUNNING, FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .space import Space
 from .studies import create_study
-from .trial import as_value
+from .trial import Trial, as_value
 
 if TYPE_CHECKING:
     from .log import Fact
@@ -428,9 +428,19 @@ class PopulationStudy:
         """Start the members that there are not yet."""
         for slot in range(self.population):
             if slot not in self._members:
-                number = self.study.ask().number
+                number = self._start().number
                 self.study._log.write(*_place(number, slot, None, 0))
                 self._members[slot] = self.study.history.trials[number]
+
+    def _start(self) -> Trial:
+        try:
+            return self.study.ask()
+        except StudyStopped:  # the sampler goes through fewer points than there are members
+            if self.study._stopped:
+                raise
+            rng = np.random.default_rng((self.study.history.seed, len(self.study.history.trials)))
+            self.study.enqueue_trial(self.space.decode(rng.random(len(self.space))))
+            return self.study.ask()
 
     def _waiting(self) -> list[FrozenTrial]:
         members = (self._members[k] for k in sorted(self._members))

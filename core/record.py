@@ -88,7 +88,7 @@ class FrozenTrial:
     """
 
     __slots__ = (
-        "_finish", "_start", "claims", "curves", "distributions", "held", "last", "lease", "number", "params",
+        "_finish", "_start", "claims", "curves", "distributions", "held", "last", "lease", "missed", "number", "params",
         "proposed", "pruned", "queued", "reports", "retry", "state", "unsent", "user_attrs", "value", "worker",
     )  # fmt: skip
 
@@ -112,6 +112,8 @@ class FrozenTrial:
         self.user_attrs: dict[str, Any] = {}
         #: Parameters proposed while it runs, of which the objective takes what it needs.
         self.proposed: dict[str, Any] = {}
+        #: What was proposed for a finished trial that took nothing of it, or other values.
+        self.missed: dict[str, Any] = {}
         #: Enqueued parameters this trial was started with.
         self.queued: dict[str, Any] | None = None
         #: Number of reports over all streams, and the last one as (stream, step, value).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -129,14 +130,24 @@ def check_same_kind(name: str, old: Distribution, new: Distribution) -> None:
         raise ValueError(f"{name}: was {old!r} in an earlier trial and is {new!r} now; use two names.")
     if isinstance(old, Categorical) and old != new:
         raise ValueError(f"{name}: the choices changed from {old!r} to {new!r}; use two names.")
-    if isinstance(old, Float | Int) and isinstance(new, Float | Int) and old.log != new.log:
-        raise ValueError(f"{name}: log changed from {old.log} to {new.log}; use two names.")
+    if isinstance(old, Float | Int) and isinstance(new, Float | Int):
+        if old.log != new.log:
+            raise ValueError(f"{name}: log changed from {old.log} to {new.log}; use two names.")
+        if not math.isfinite(max(old.high, new.high) - min(old.low, new.low)):
+            raise ValueError(f"{name}: {old!r} and {new!r} together are wider than a float can hold; use two names.")
 
 
 def _envelope(old: Distribution, new: Distribution) -> Distribution:
     if isinstance(old, Int) and isinstance(new, Int):
-        step = old.step if old.step == new.step and not (old.low - new.low) % old.step else 1
+        step = math.gcd(old.step, new.step, old.low - new.low)
         return Int(min(old.low, new.low), max(old.high, new.high), new.log, step)
     if isinstance(old, Float) and isinstance(new, Float):
-        return Float(min(old.low, new.low), max(old.high, new.high), new.log)
+        low, high = min(old.low, new.low), max(old.high, new.high)
+        if old.step is not None and old.step == new.step and _whole((old.low - new.low) / old.step):
+            return Float(low, high, step=old.step)
+        return Float(low, high, new.log)
     return new
+
+
+def _whole(x: float) -> bool:
+    return abs(x - round(x)) <= 1e-9 * max(1.0, abs(x))

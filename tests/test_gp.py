@@ -365,6 +365,17 @@ def test_a_foretold_loss_is_never_good(k):
     assert (out >= (np.median(finals) if k else -9.0)).all()
 
 
+@pytest.mark.parametrize("far", [1e3, 1e160, 1e300])
+@pytest.mark.parametrize("at", [0, 7])
+def test_a_complete_trial_that_diverged_foretells_nothing(far, at):
+    rng = np.random.default_rng(1)
+    now, then, finals = np.array([0.5, 1.0, far]), rng.random((3, 30)), rng.random(30)
+    more = np.insert(then, at, far, 1), np.insert(finals, at, 2 * far)
+    with np.errstate(all="raise"):
+        np.testing.assert_allclose(curves.foretold(now, *more), curves.foretold(now, then, finals))
+        assert np.isfinite(curves.foretold(now, then, np.append(finals[:-1], -far))).all()
+
+
 def test_pruned_and_running_trials_teach_and_failed_ones_do_not_fool():
     study = inloop.create_study(pruner="nop", sampler="random", seed=0, space=BOX, direction="maximize")
     for end in ("complete", "complete", "complete", "pruned", "running", "failed", "told otherwise", "nan"):

@@ -455,6 +455,73 @@ def test_points_off_the_grid_do_not_count():
     assert sorted(t.params["a"] for t in study.trials) == [1, 2, 7, 9]
 
 
+def raises(trial):
+    raise RuntimeError("before any parameter")
+
+
+ROUNDED = [float(a) for a in np.arange(0.1, 0.35, 0.1)]  # the last one is 0.30000000000000004
+
+
+@pytest.mark.parametrize(
+    ("values", "objective", "n"),
+    [
+        (ROUNDED, lambda trial: trial.suggest_float("a", 0.1, 0.3), 3),
+        ([1, 1, 2], lambda trial: trial.suggest_int("a", 1, 3), 2),
+        ([1, 20], lambda trial: trial.suggest_int("a", 1, 3), 2),
+        (["x", "y", "x"], lambda trial: float(trial.suggest_categorical("a", ["x", "y", "z"]) == "x"), 2),
+        (["x", "y"], lambda trial: float(trial.suggest_categorical("a", ["x"]) == "x"), 2),
+        ([1, 2, 3], raises, 3),
+    ],
+)
+def test_a_grid_ends_whatever_the_objective_makes_of_it(values, objective, n):
+    study = inloop.create_study(sampler=GridSampler({"a": values}), pruner="nop", seed=0)
+    study.optimize(objective, n_trials=20, catch=(RuntimeError, ValueError))
+    assert len(study.trials) == n
+    taken = [t.params["a"] for t in study.trials if t.params]
+    assert all(any(v == pytest.approx(a) if isinstance(v, float) else v == a for v in values) for a in taken)
+
+
+def test_a_value_of_a_grid_that_cannot_be_suggested_is_named():
+    study = inloop.create_study(sampler=GridSampler({"a": [20]}), pruner="nop")
+    with pytest.raises(ValueError, match=r"a=20.*lies outside Int\(low=1, high=3"):
+        study.optimize(lambda trial: trial.suggest_int("a", 1, 3), n_trials=1)
+
+
+RANGES = {
+    "one": lambda t, n: t.suggest_float(n, 0, 1, step=0.05),
+    "float": lambda t, n: t.suggest_float(n, 0, 1 + 0.05 * (t.number % 2), step=0.05),
+    "int": lambda t, n: t.suggest_int(n, 4 * (t.number % 2), 1000 + 4 * (t.number % 2), step=8) / 1000,
+    "other steps": lambda t, n: t.suggest_float(n, 0, 1, step=0.05 if t.number % 2 else 0.1),
+    "narrower": lambda t, n: t.suggest_float(n, 0, 0.5 + 0.1 * (t.number % 5)),
+}
+
+
+@pytest.mark.parametrize("ranges", RANGES)
+@pytest.mark.parametrize("sampler", ["gp", "tpe"])
+def test_proposals_survive_ranges_that_change(sampler, ranges):
+    def objective(trial):
+        return sum((RANGES[ranges](trial, n) - 0.3) ** 2 for n in "xyz")
+
+    late, best = [], []
+    for seed in range(4):
+        study = inloop.create_study(sampler=sampler, pruner="nop", seed=seed)
+        study.optimize(objective, n_trials=60)
+        late += [t.value for t in study.trials[30:]]
+        best.append(study.best_value)
+    assert np.mean(best) < 0.01
+    assert np.median(late) < 0.2  # of random points 0.4
+
+
+@pytest.mark.parametrize("sampler", ["auto", "gp", "tpe"])
+def test_a_finite_space_is_not_used_up_by_trials_of_a_larger_one(sampler):
+    study = inloop.create_study(sampler=sampler, pruner="nop", seed=0)
+    for _ in range(12):
+        trial = study.ask({"k": [1, 2, 3], "y": Float(0, 1)})
+        study.tell(trial, trial.params["y"])
+    seen = {study.ask({"k": [1, 2, 3]}).params["k"] for _ in range(3)}
+    assert seen == {1, 2, 3}
+
+
 def test_a_grid_too_large_to_list():
     study = a_grid_study({f"p{i}": list(range(10)) for i in range(100)})
     assert len({repr(p) for p in fill(study, 50)}) == 50

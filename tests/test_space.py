@@ -99,6 +99,7 @@ BAD = [
     (lambda: Float(0, math.inf), ValueError, "high must be a finite"),
     (lambda: Float(math.nan, 1), ValueError, "low must be a finite"),
     (lambda: Float("a", 1), TypeError, "low must be a number"),
+    (lambda: Float(0, 1e300, step=1e-10), ValueError, "step=1e-10 is too small"),
     (lambda: Float("0", 1), ValueError, "low must be a finite number, got '0'"),
     (lambda: Float(None, 1), TypeError, "low must be a number"),
     (lambda: Float(0, 1, step=0.3), ValueError, "step=0.3 does not divide.*high=0.9 or high=1.2"),

@@ -13,9 +13,12 @@ from ..follower import Follower
 from ..history import History
 from ..record import Curve, FrozenTrial, TrialState
 from ..space import Array
+from .warp import good_half
 
 _WINDOW = 8  # a curve's value at step s is the mean over the last 1 + s // 8 steps
 _COMPLETE = 200  # complete trials, the latest, that foretell final values
+_DIVERGED = 30.0  # deviations of the good half; complete trials whose final losses are farther foretell nothing
+_HUGE = 1e100  # losses that are farther count as that: their squares must stay finite
 
 
 def smoothed(curve: Curve, sign: float, step: int) -> float:
@@ -38,7 +41,8 @@ def foretold(now: Array, then: Array, finals: Array, floor: Callable[[Array], fl
 
     The growth from the value at the stop to the final one is a line in the value, shrunk towards a constant; the
     estimate plus one standard deviation, and no better than the median final loss, is returned: a
-    model told less than this draws the search back to trials that were stopped for a reason.
+    model told less than this draws the search back to trials that were stopped for a reason. Complete trials that
+    diverged are left out: one such would have all others count as hopeless.
 
     Args:
         now: Losses ``(m,)`` where the curves were cut.
@@ -49,6 +53,9 @@ def foretold(now: Array, then: Array, finals: Array, floor: Callable[[Array], fl
     Returns:
         Losses ``(m,)``; ``now`` where no complete trial has a value at the step.
     """
+    usual = _usual(finals)
+    now, then = np.clip(now, -_HUGE, _HUGE), np.clip(then[:, usual], -_HUGE, _HUGE)
+    finals = np.maximum(finals[usual], -_HUGE)
     known = np.isfinite(then)
     n = known.sum(1)
     some = np.maximum(n, 1)
@@ -67,6 +74,15 @@ def foretold(now: Array, then: Array, finals: Array, floor: Callable[[Array], fl
     variance = np.where(n > 1, (left + 0.25 * vague**2) / np.maximum(n - 1, 1), vague**2) * (1.0 + 1.0 / some)
     final = now + g_mean + slope * (now - x_mean) + np.sqrt(variance)
     return np.where(n > 0, np.maximum(final, floor(finals) if len(finals) else -np.inf), now)
+
+
+def _usual(finals: Array) -> NDArray[np.bool_]:
+    """Return which final losses ``(k,)`` are not far from the median."""
+    if not len(finals):
+        return np.zeros(0, bool)
+    middle, deviation = good_half(np.clip(np.sort(finals), -_HUGE, _HUGE), np.ones(len(finals)))
+    usual: NDArray[np.bool_] = finals <= middle + _DIVERGED * deviation
+    return usual
 
 
 class Curves(Follower):

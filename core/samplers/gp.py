@@ -274,10 +274,12 @@ class _Memory(Follower):
 
     @property
     def tried(self) -> set[int]:
-        """Keys of the told points."""
+        """Keys of the told points, but for those that took a parameter which the space does not have."""
         new = self.history.told[self._read :]
         if new:
-            self._tried.update(keys(self.units(np.array(new))))
+            trials, names = self.history.trials, self.space.keys()
+            own = np.array([n for n in new if trials[n].params.keys() <= names], np.int64)
+            self._tried.update(keys(self.units(own)))
             self._read = len(self.history.told)
         return self._tried
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..distributions import level_of, value_at
+from ..distributions import Categorical, level_of, value_at
 from ..history import History
 from ..space import Space
 from .sampler import Sampler
@@ -22,7 +22,8 @@ class GridSampler(Sampler):
     """Tries every point of a grid once, in an order shuffled by the study's seed, then ends the study.
 
     Failed trials count as tried and running ones too; LOST ones are tried again. Points that differ
-    only in inactive parameters are one. The grid is never listed, so it may be large.
+    only in inactive parameters are one, and so are values that are given twice. The grid is never listed, so it may be
+    large. Where an objective suggests a range that lacks a value of the grid, that is an error.
 
     Args:
         grid: Parameter name to its values (a list, `Categorical`, `Int`, or `Float` with ``step``), or a `Space`.
@@ -49,7 +50,8 @@ class GridSampler(Sampler):
                 raise ValueError(
                     f"GridSampler: {name} = {dist!r} has no countable values; give a list, or a range with step."
                 )
-        object.__setattr__(self, "space", space)
+        once = {n: Categorical(_distinct(d)) if isinstance(d, Categorical) else d for n, d in space.items()}
+        object.__setattr__(self, "space", space if once == dict(space) else Space(once, space.when))
 
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         point = _walk(self.space, history).next(history, number)
@@ -89,7 +91,8 @@ class _Walk:
         Points of running trials are not left: those they took, or would be given now if they took none yet.
         """
         for told in history.told[self._read :]:
-            self._done(self._columns(history.trials[told].params))
+            trial = history.trials[told]
+            self._done(self._columns(trial.missed or trial.params))
         self._read = len(history.told)
         taken: set[int] = set()
         waiting = []
@@ -230,6 +233,10 @@ class Shuffle:
 
 
 _WALKS: WeakKeyDictionary[History, dict[Space, _Walk]] = WeakKeyDictionary()
+
+
+def _distinct(dist: Categorical) -> list[Any]:
+    return [c for k, c in enumerate(dist.choices) if dist.index(c) == k]
 
 
 def _walk(space: Space, history: History) -> _Walk:

@@ -15,7 +15,8 @@ from .moves import keys, resting, settle
 class Tried(Follower):
     """The points that trials of one history took in one space.
 
-    Trials that are LOST do not count: their result is not known. Points with an active parameter of a continuum, or one
+    Trials that are LOST do not count: their result is not known. Nor do those that took a parameter besides, which the
+    space does not have. Points with an active parameter of a continuum, or one
     that has no place in the unit interval, are never the same twice and are not kept.
     """
 
@@ -53,6 +54,8 @@ class Tried(Follower):
         self._read += len(new)
 
     def _keys_of(self, numbers: np.ndarray) -> set[int]:
+        trials, names = self.history.trials, self._space.keys()
+        numbers = np.array([n for n in numbers if trials[n].params.keys() <= names], np.int64)
         units = self.history.encoded(self._space).units[numbers]
         units = units[~np.isnan(units).all(1) & ~(~np.isnan(units) & self._endless).any(1)]
         if not len(units):

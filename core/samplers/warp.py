@@ -29,7 +29,7 @@ def half_rank(losses: Array, counts: Array) -> Array:
     from scipy.special import ndtri
 
     values, at, each = _distinct(losses, counts)
-    middle, s = _good_half(losses, counts)
+    middle, s = good_half(losses, counts)
     bad = values > middle
     rank = np.cumsum(each[bad]) - 0.5 * each[bad]
     warped = values.copy()
@@ -49,13 +49,13 @@ def deviation(losses: Array, counts: Array) -> float:
 
 
 def _pulled_in(losses: Array, counts: Array) -> Array:
-    middle, s = _good_half(losses, counts)
+    middle, s = good_half(losses, counts)
     pulled: Array = np.minimum(losses, middle + _OUTLIER * s)
     return pulled
 
 
-def _good_half(losses: Array, counts: Array) -> tuple[float, float]:
-    """Return the median and the root mean squared distance to it of the distinct losses below."""
+def good_half(losses: Array, counts: Array) -> tuple[float, float]:
+    """Return, of ascending losses, the median and the root mean squared distance to it of the distinct losses below."""
     total = np.cumsum(counts)
     half = 0.5 * total[-1]
     middle = float(0.5 * (losses[np.searchsorted(total, half)] + losses[np.searchsorted(total, half, "right")]))
