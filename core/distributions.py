@@ -426,8 +426,12 @@ class Sampled(_StoredAsIs):
         return math.nan
 
     def from_unit(self, u: float) -> Any:
-        """Return the draw of ``rvs`` seeded by ``u``."""
-        return self.source.rvs(random_state=min(int(u * 2**32), 2**32 - 1))
+        """Return the draw of ``rvs`` by a ``numpy.random.RandomState`` seeded by ``u``, as scikit-learn calls it."""
+        return self.source.rvs(random_state=np.random.RandomState(min(int(u * 2**32), 2**32 - 1)))
+
+    def pack(self, value: Any) -> Any:
+        """Return the stored form of ``value``: of a scalar of numpy's the number."""
+        return value.item() if isinstance(value, np.generic) else value
 
     def contains(self, value: Any) -> bool:
         """Return True: any value may come from outside."""

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from heapq import nsmallest
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .distributions import Distribution
+from .distributions import Distribution, same
 from .events import SCHEMA, Event
 from .ranking import Losses, Ranking
 from .record import COMPLETE, FAILED, LOST, PRUNED, RUNNING, Curve, FrozenTrial, TrialState
 from .space import Array, Space
 from .union import Union
 
-_MAX_TABLES = 64  # rung tables kept; a study asks about few, unless its rungs move
+_MAX_TABLES = 32  # rung tables kept of one stream; a study asks about few, unless its rungs move
+_NONE = Losses()
 
 
 class Encoded:
@@ -51,24 +52,37 @@ class Encoded:
         return self._units[:n]
 
 
-@dataclass(frozen=True)
-class Rungs:
+class Rungs(NamedTuple):
     """Which reports are compared at a rung, and in what form.
 
-    Args:
-        steps: Rung steps, ascending. A report belongs to the last rung it reaches, and only
+    Attributes:
+        steps: Rung steps counted from ``start``, ascending. A report belongs to the last rung it reaches, and only
             the first report of a trial to reach a rung counts there.
-        smoothing: At a rung the mean of the last ``1 + floor(smoothing * step)`` reports is compared.
+        smoothing: At a rung the mean of the reports of the last ``1 + floor(smoothing * step)`` steps is compared.
         group: Trial number to group; only trials of one group are compared. None: all are.
+        start: Step at which training starts.
     """
 
     steps: tuple[int, ...]
     smoothing: float = 0.0
     group: Callable[[int], int] | None = None
+    start: int = 0
 
-    def window(self, step: int) -> int:
-        """Return of how many reports the mean is compared at a step."""
-        return 1 + int(self.smoothing * step)
+
+class Reached(NamedTuple):
+    """The last rung that a trial has reached.
+
+    Attributes:
+        position: Of the report that reached it, in the trial's curve.
+        group, rung: Whom it is compared with.
+        loss: What is compared, the mean of ``averaged`` reports.
+    """
+
+    position: int
+    group: int
+    rung: int
+    loss: float
+    averaged: int
 
 
 class RungTable:
@@ -78,19 +92,22 @@ class RungTable:
         self._rungs = rungs
         self._sign = sign
         self._losses: dict[tuple[int, int], Losses] = {}  # by (group, rung)
-        #: Trial number -> (position of the report in its curve, group, rung, loss) of the last rung reached.
-        self.reached: dict[int, tuple[int, int, int, float]] = {}
+        #: By trial number.
+        self.reached: dict[int, Reached] = {}
 
     def feed(self, number: int, curve: Curve, position: int) -> None:
         """Take in the report at ``position`` of a trial's curve."""
-        rung = bisect_right(self._rungs.steps, curve.steps[position]) - 1
+        steps, smoothing, grouping, start = self._rungs
+        step = curve.steps[position]
+        rung = bisect_right(steps, step - start) - 1
         before = self.reached.get(number)
-        if rung < 0 or (before is not None and rung <= before[2]):
+        if rung < 0 or (before is not None and rung <= before.rung):
             return
-        values = curve.values[max(position + 1 - self._rungs.window(curve.steps[position]), 0) : position + 1]
+        first = bisect_left(curve.steps, step - int(smoothing * (step - start)), 0, position)
+        values = curve.values[first : position + 1]
         loss = self._sign * (values[0] if len(values) == 1 else sum(values) / len(values))
-        group = self._rungs.group(number) if self._rungs.group else 0
-        self.reached[number] = (position, group, rung, loss)
+        group = grouping(number) if grouping else 0
+        self.reached[number] = Reached(position, group, rung, loss, len(values))
         self._losses.setdefault((group, rung), Losses()).add(loss)
 
     def losses(self, group: int, rung: int) -> Losses:
@@ -99,22 +116,38 @@ class RungTable:
 
 
 class Finals(dict[int, Losses]):
-    """The losses that complete trials reported in one stream, by step.
+    """The losses that complete trials reported in one stream, by step; read them, do not add to them.
 
     A dict that fills itself: pruners look into it in every round, where a call would take a microsecond.
     """
 
     def __init__(self, history: History, stream: int) -> None:
-        self._history = history
-        self._stream = stream
+        self._sign = history.sign
+        self._unsorted: dict[int, list[float]] = {}  # at steps that nobody has asked about
+        for t in history.trials:
+            curve = t.curves.get(stream)
+            if t.state is COMPLETE and curve is not None:
+                self.feed(curve)
+
+    def feed(self, curve: Curve) -> None:
+        """Take in the curve of a complete trial."""
+        unsorted, sign = self._unsorted, self._sign
+        for step, value in zip(curve.steps, curve.values, strict=True):
+            losses = self.get(step)
+            if losses is not None:
+                losses.add(sign * value)
+            elif step in unsorted:
+                unsorted[step].append(sign * value)
+            else:
+                unsorted[step] = [sign * value]
 
     def __missing__(self, step: int) -> Losses:
-        losses, sign = Losses(), self._history.sign
-        for t in self._history.trials:
-            curve = t.curves.get(self._stream)
-            if t.state is COMPLETE and curve is not None and (place := curve.place(step)) is not None:
-                losses.add(sign * curve.values[place])
-        self[step] = losses
+        found = self._unsorted.pop(step, None)
+        if found is None:
+            return _NONE
+        losses = self[step] = Losses()
+        for loss in found:
+            losses.add(loss)
         return losses
 
 
@@ -143,6 +176,7 @@ class History:
         told: Numbers of the finished trials (not LOST) in the order in which they ended.
         best: The complete trial with the best value, the first of equals; None before any.
         longest: Largest step that a complete trial reported, -1 before any.
+        starts: Stream -> step at which training starts there, the least of the complete trials.
         fullest: Most reports of a complete trial, over all of its streams.
         finals: Losses that complete trials reported, ``finals[stream][step]``.
         uid: Unique id of the study, that of its first event; a name may be given twice, in two storages.
@@ -163,6 +197,7 @@ class History:
         self.told: list[int] = []
         self.best: FrozenTrial | None = None
         self.longest = -1
+        self.starts: dict[int, int] = {}
         self.fullest = 0
         self._union = Union()
         self._untaught: list[FrozenTrial] = []  # finished since the union last looked
@@ -177,7 +212,7 @@ class History:
         self._changed: list[int] = []  # trial numbers, once per change of parameters
         self._encoded: dict[Space, Encoded] = {}
         self.finals = FinalsByStream(self)
-        self._tables: dict[tuple[int, Rungs], RungTable] = {}
+        self._tables: dict[int, dict[Rungs, RungTable]] = {}  # by stream
         self._fold: dict[str, Callable[[Event], None]] = {
             "report": self.reported,
             "held": self._held,
@@ -238,13 +273,29 @@ class History:
 
     # Questions of pruners
 
+    def span(self, stream: int, curve: Curve) -> tuple[int, int]:
+        """Return the step at which training starts, and how many steps later the longest complete trial ended.
+
+        Args:
+            stream: Of the reports. Before a complete trial has any there, training starts where ``curve`` does.
+            curve: The reports of one trial in the stream, not empty.
+
+        Returns:
+            The step, and the number of steps; the latter is -1 where none is known.
+        """
+        start = self.starts.get(stream)
+        if start is None:
+            start = _start(curve)
+        return start, self.longest - start if self.longest >= start else -1
+
     def rungs(self, stream: int, rungs: Rungs) -> RungTable:
         """Return the rung table of ``stream``."""
-        table = self._tables.get((stream, rungs))
+        tables = self._tables.setdefault(stream, {})
+        table = tables.get(rungs)
         if table is None:
-            if len(self._tables) >= _MAX_TABLES:
-                self._tables.pop(next(iter(self._tables)))
-            table = self._tables[stream, rungs] = RungTable(rungs, self.sign)
+            if len(tables) >= _MAX_TABLES:
+                tables.pop(next(iter(tables)))
+            table = tables[rungs] = RungTable(rungs, self.sign)
             for t in self.trials:
                 curve = t.curves.get(stream)
                 for i in range(len(curve) if curve else 0):
@@ -355,9 +406,8 @@ class History:
         trial.reports += 1
         trial.last = (stream, step, value)
         if self._tables:
-            for (of, _), table in self._tables.items():
-                if of == stream:
-                    table.feed(number, curve, len(curve.steps) - 1)
+            for table in self._tables.get(stream, {}).values():
+                table.feed(number, curve, len(curve.steps) - 1)
 
     def _held(self, e: Event) -> None:
         stream, step, value = e.data
@@ -398,6 +448,8 @@ class History:
             self.ranking.add(trial.number, self._loss(trial), _tier(trial))
 
         if trial.proposed:  # what was not taken was never tried
+            if not trial.params or any(not same(trial.params.get(n, v), v) for n, v in trial.proposed.items()):
+                trial.missed = trial.proposed
             trial.proposed = {}
             self._changed.append(trial.number)
 
@@ -416,13 +468,10 @@ class History:
         self.fullest = max(self.fullest, trial.reports)
         for stream, curve in trial.curves.items():
             self.longest = max(self.longest, curve.top)
-            at_steps = self.finals.get(stream)
-            if at_steps is None:
-                continue
-            for step, v in zip(curve.steps, curve.values, strict=True):
-                losses = at_steps.get(step)
-                if losses is not None:
-                    losses.add(self.sign * v)
+            start = _start(curve)
+            self.starts[stream] = min(start, self.starts.get(stream, start))
+            if (finals := self.finals.get(stream)) is not None:
+                finals.feed(curve)
 
     def _loss(self, trial: FrozenTrial) -> float:
         if trial.state is COMPLETE:
@@ -432,6 +481,16 @@ class History:
         else:
             value = trial.last[2] if trial.last else None
         return math.inf if value is None or value != value else self.sign * value
+
+
+def _start(curve: Curve) -> int:
+    """Return the step at which the training behind a curve starts.
+
+    That is the first one, or 0 where the first report comes no later than the second comes after it, as it does of
+    training from 0 on that reports at 1, 2, 3, ... or at 9, 19, 29, ...
+    """
+    first, *others = nsmallest(2, curve.steps) if curve._places is not None else curve.steps[:2]
+    return 0 if first <= (others[0] - first if others else 1) else first
 
 
 def _tier(trial: FrozenTrial) -> float:

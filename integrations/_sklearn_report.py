@@ -89,12 +89,12 @@ def standard_error(scores: Iterable[float]) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
-def fingerprints(X: Any, y: Any) -> Hashes:
-    """Return hashes of rows with their targets, sorted; of more than 20,000 those that are smallest.
+def fingerprints(hashes: Hashes) -> Hashes:
+    """Return the hashes to keep of ``hashes``, which ascend: of more than 20,000 those that are smallest.
 
     Which are kept depends on the hash alone, so of other rows the same share can be looked up.
     """
-    return np.unique(row_hashes(X, y))[:_KEPT]
+    return hashes[:_KEPT].copy()
 
 
 def share_known(X: Any, y: Any, known: Hashes) -> float:
@@ -122,9 +122,12 @@ def _hashes(data: Any) -> Hashes:
         rows = np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))
         np.add.at(out, rows, _cells(np.asarray(data.data), _weights(data.shape[1])[data.indices]))
         return out
+    mixed = hasattr(data, "columns") and not all(getattr(dtype, "kind", "O") in "fiub" for dtype in data.dtypes)
+    if mixed and hasattr(data, "iloc"):  # an array would box each number
+        return _of_columns([np.asarray(data.iloc[:, j]) for j in range(data.shape[1])])
     array = np.asarray(data)
     if array.dtype.kind not in "fiub":
-        return np.array([_of_object(row) for row in array], np.uint64)
+        return _of_columns(list(array.reshape(len(array), -1).T))
     array = array.reshape(len(array), -1)
     weights = _weights(array.shape[1])
     block = max(1, _CELLS // max(1, array.shape[1]))
@@ -132,9 +135,24 @@ def _hashes(data: Any) -> Hashes:
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
-def _cells(values: Array, weights: Hashes) -> Hashes:
+def _cells(values: Array, weights: Hashes | np.uint64) -> Hashes:
     with np.errstate(over="ignore"):
         return _mixed((np.asarray(values, np.float64) + 0.0).view(np.uint64)) * weights  # + 0.0: no negative zero
+
+
+def _of_columns(columns: list[NDArray[Any]]) -> Hashes:
+    with np.errstate(over="ignore"):
+        return sum(
+            (_of_column(column) * weight for column, weight in zip(columns, _weights(len(columns)), strict=True)),
+            np.zeros(len(columns[0]) if columns else 0, np.uint64),
+        )
+
+
+def _of_column(column: NDArray[Any]) -> Hashes:
+    if column.dtype.kind in "fiub":
+        return _cells(column, np.uint64(1))
+    known: dict[Any, int] = {}
+    return np.array([_of_object(value, known) for value in column.tolist()], np.uint64)
 
 
 def _weights(n: int) -> Hashes:
@@ -149,6 +167,19 @@ def _mixed(x: Hashes) -> Hashes:
     return x ^ (x >> np.uint64(31))
 
 
-def _of_object(row: Any) -> int:
-    text = repr(row.tolist() if isinstance(row, np.ndarray | np.generic) else row)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+def _of_object(value: Any, known: dict[Any, int]) -> int:
+    """Return a hash of a value: of a number that of `_cells`, else by its text. Columns mostly have few values."""
+    key: tuple[type, Any] | None = (type(value), value)
+    try:
+        if key in known:
+            return known[key]
+    except TypeError:  # unhashable
+        key = None
+    if isinstance(value, int | float) and abs(value) < 2**63:
+        number = int(_cells(np.array([value]), np.uint64(1))[0])
+    else:
+        text = repr(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
+        number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    if key is not None:
+        known[key] = number
+    return number

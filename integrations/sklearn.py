@@ -547,7 +547,8 @@ class BayesSearchCV(BaseSearchCV):
         """Have the last fit of a booster that stopped early in the folds run their median number of rounds."""
         self.__dict__.pop("refit_n_iterations_", None)
         rounds = [out["rounds"] for out in race.candidates[self.best_index_].outs]
-        if rounds and None not in rounds:
+        rounds = [n for n in rounds if n is not None]  # a fold whose fit failed has none
+        if rounds:
             self.refit_n_iterations_ = int(np.median(rounds))
             fix_rounds(last_step(self.best_estimator_), self.refit_n_iterations_)
 
@@ -567,7 +568,8 @@ def _remembered(X: Any, y: Any) -> tuple[Hashes | None, bool]:
     """
     try:
         hashes = row_hashes(X, y)
-        return fingerprints(X, y), len(np.unique(hashes)) > 0.9 * len(hashes)
+        known = np.unique(hashes)
+        return fingerprints(known), len(known) > 0.9 * len(hashes)
     except Exception:  # data of any kind: they are no reason to lose a search
         return None, False
 

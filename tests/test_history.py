@@ -127,6 +127,9 @@ def test_the_fold_does_not_depend_on_how_the_log_is_cut(log):
     assert whole.union.space == pieces.union.space
     for step in range(12):
         a, b = whole.finals[0][step], pieces.finals[0][step]
+        complete = [t.curve for t in whole.trials if t.state is TrialState.COMPLETE and 0 in t.curves]
+        known = sorted(math.inf if c[step] != c[step] else -c[step] for c in complete if step in c)
+        assert [a.kth(k) for k in range(len(a))] == known
         assert [a.kth(k) for k in range(len(a))] == [b.kth(k) for k in range(len(b))]
     assert whole.rungs(0, Rungs((2, 6))).reached == pieces.rungs(0, Rungs((2, 6))).reached
 
@@ -179,6 +182,25 @@ def test_ranking_is_a_sorted_list():
             assert ranking.kth(k) == plain[k][1]
             ranks = np.unique(np.linspace(0, len(plain) - 1, 60).astype(int))
             assert ranking.rows(ranks).tolist() == [plain[r][2] for r in ranks]
+
+
+@pytest.mark.parametrize("start", [0, 1000])
+def test_a_rung_averages_the_reports_of_its_last_steps(start):
+    rng = random.Random(start)
+    rungs = Rungs((3, 9, 27, 81), 0.25, None, start)
+    for _ in range(50):
+        steps = sorted(rng.sample(range(start, start + 120), rng.randrange(2, 120)))
+        values = [rng.random() for _ in steps]
+        h = History()
+        h.apply([Event("w", 0, "created", -1, (0.0, False, 0.0))])
+        h.apply(Event("w", n, "report", 0, (0, s, v)) for n, (s, v) in enumerate(zip(steps, values, strict=True)))
+        reached = h.rungs(0, rungs).reached.get(0)
+        rung = max((k for k, r in enumerate(rungs.steps) if steps[-1] - start >= r), default=None)
+        assert (reached and reached.rung) == rung
+        if reached is not None:
+            at = next(s for s in steps if s - start >= rungs.steps[rung])
+            last = [v for s, v in zip(steps, values, strict=True) if at - (at - start) // 4 <= s <= at]
+            assert (reached.loss, reached.averaged) == (pytest.approx(sum(last) / len(last)), len(last))
 
 
 ORDERS = {

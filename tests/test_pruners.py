@@ -1,6 +1,7 @@
 """Laws of pruners, over a table of all of them."""
 
 import dataclasses
+import sys
 
 import inloop
 import numpy as np
@@ -32,6 +33,7 @@ TABLE = {
     "patient alone": (pruners.PatientPruner(None, patience=3), False),
 }
 ALL = pytest.mark.parametrize("name", TABLE)
+RUNGS = pytest.mark.parametrize("name", [n for n in TABLE if n.startswith(("halving", "auto", "hyperband"))])
 COMPARING = pytest.mark.parametrize("name", [n for n, (_, compares) in TABLE.items() if compares])
 
 
@@ -181,6 +183,77 @@ def test_asking_again_changes_nothing(name):
         assert twice.tell(trial, v).reports == a
 
 
+@RUNGS
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize("start", [2, 1000])
+def test_steps_count_from_where_training_starts(name, at_once, start):
+    """Trials that go on from a base model are judged as those that train from the start."""
+
+    def lengths(start):
+        study = study_of(name)
+        known = curves(9, 40)
+        for i in range(0, len(known), at_once):
+            live = [(study.ask(), list(c.values())) for c in known[i : i + at_once]]
+            for step in range(STEPS):
+                for trial, values in live:
+                    if not trial.pruned:
+                        trial.report(values[step], start + step)
+                        trial.should_prune()
+            for trial, values in live:
+                study.tell(trial, values[-1])
+        return [t.reports for t in study.trials]
+
+    assert lengths(start) == lengths(0)
+    assert len(set(lengths(0))) > 1
+
+
+@RUNGS
+def test_steps_count_from_zero_where_reports_are_sparse(name):
+    """The first report after ten rounds is no base model of ten rounds: the rungs below it are judged there."""
+    study = study_of(name)
+    for c in curves(10, 20):
+        run(study, {10 * s + 9: v for s, v in c.items()})
+    ends = [run(study, {10 * s + 9: 5.0 + s for s in range(STEPS)})[0] for _ in range(6)]
+    assert min(ends) == 1 or name == "halving late"
+
+
+@RUNGS
+def test_patience_lets_no_rung_pass(name):
+    """It ends between two rungs, and the trial improves again at the next one."""
+    study = inloop.create_study(sampler=RandomSampler(), pruner=pruners.PatientPruner(TABLE[name][0], 2), seed=0)
+    for c in curves(11, 20):
+        run(study, c)
+    ends = [run(study, {s: 9.0 - min(s, 5) if s < 9 else 3.0 - s / 9 for s in range(STEPS)})[0] for _ in range(6)]
+    assert set(ends) - {STEPS} == {9}
+
+
+STUDIES = {
+    "median, steps not shared": (pruners.MedianPruner(), 1, 1000),
+    "bandit, steps not shared": (pruners.BanditPruner(slack_amount=1.0), 1, 1000),
+    "halving, many streams": (pruners.SuccessiveHalvingPruner(), 70, 0),
+    "hyperband, many streams": (pruners.HyperbandPruner(min_resource=1), 40, 0),
+}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_cost_does_not_grow_with_the_history(name):
+    """Measured in calls of functions."""
+    pruner, streams, spread = STUDIES[name]
+    study = inloop.create_study(sampler=RandomSampler(), pruner=pruner, seed=0)
+    costs = []
+    for n in range(90):
+        trial, calls = study.ask(), []
+        sys.setprofile(lambda *event, calls=calls: calls.append(None))
+        for stream in range(streams):
+            for s in range(1, 6):
+                trial.report(1.0, s * spread + n if spread else s, stream)
+                assert not trial.should_prune()
+        study.tell(trial, 1.0)
+        sys.setprofile(None)
+        costs.append(len(calls))
+    assert sum(costs[-20:]) < 1.2 * sum(costs[10:30])
+
+
 @ALL
 def test_pruners_are_frozen_settings_with_a_repr(name):
     pruner = TABLE[name][0]
@@ -294,8 +367,9 @@ def test_auto_goes_easy_while_pruned_trials_have_more_than_their_share_and_after
     assert study.history.spent == {inloop.TrialState[k]: n for k, n in spent.items()}
 
 
+@pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_auto_then_stops_none_for_the_noise_of_its_reports(direction):
+def test_auto_then_stops_none_for_the_noise_of_its_reports(direction, every):
     sign = 1 if direction == "minimize" else -1
     pruner = pruners.AutoPruner(max_resource=30)
     study = inloop.create_study(direction, sampler=RandomSampler(), pruner=pruner, seed=0)
@@ -303,24 +377,27 @@ def test_auto_then_stops_none_for_the_noise_of_its_reports(direction):
     rng = np.random.default_rng(5)
     for n in range(120):
         values = rng.random() + n / 300 + rng.normal(0.0, 0.05, 30)
-        taught, expected = len(scatters) >= 4, 30
+        reported = {s: values[s] for s in range(0, 30, every)}
+        taught, expected = len(scatters) >= 4, len(reported)
         doubt = 4 * sorted(scatters)[len(scatters) // 2] if taught else 0.0
         for step, known in at_rung.items():
-            mean = np.mean(values[step - step // 8 : step + 1])
+            last = [v for s, v in reported.items() if step - step // 8 <= s <= step]
+            mean = np.mean(last)
             known.append(mean)
-            worse = np.searchsorted(np.sort(known), [mean, mean - doubt / np.sqrt(1 + step // 8)])
+            worse = np.searchsorted(np.sort(known), [mean, mean - doubt / np.sqrt(len(last))])
             stopped = worse >= max(1, int(len(known) / 1.25))
             spared += taught and stopped[0] and not stopped[1]
             if taught and stopped[1]:
-                expected = step + 1
+                expected = step // every + 1
                 break
-        reports, record = run(study, dict(enumerate(sign * values)))
+        reports, record = run(study, {s: sign * v for s, v in reported.items()})
         if taught:
             assert reports == expected
         if record.state is inloop.TrialState.COMPLETE:
-            scatters.append(np.sqrt(np.mean(np.diff(values[15:], 2) ** 2) / 6))
+            late = list(reported.values())[len(reported) // 2 :]
+            scatters.append(np.sqrt(np.mean(np.diff(late, 2) ** 2) / 6))
         for step in list(at_rung):  # before it was taught, fewer rungs may have been reached
-            at_rung[step] = at_rung[step] if reports > step or taught else at_rung[step][:-1]
+            at_rung[step] = at_rung[step] if reports > step // every or taught else at_rung[step][:-1]
     assert 4 <= spared < 100
     assert 10 < study.history.states[inloop.TrialState.PRUNED] < 100
 

@@ -116,11 +116,16 @@ def test_the_same_row_has_the_same_hash_in_any_container():
     assert not np.isin(row_hashes(rows, 1 - Y[:50]), expected).any()
     texts = np.array([["a", 1.5], ["b", None]], dtype=object)
     np.testing.assert_array_equal(row_hashes(texts, ["u", "v"]), row_hashes(pandas.DataFrame(texts), ["u", "v"]))
+    mixed = pandas.DataFrame({"a": rows[:, 0], "b": pandas.Categorical(np.where(Y[:50], "x", "y")), "c": Y[:50] > 0})
+    for same in (mixed.astype({"b": str}), mixed.to_numpy(), mixed.astype(object)):
+        np.testing.assert_array_equal(row_hashes(same, Y[:50]), row_hashes(mixed, Y[:50]))
+    np.testing.assert_array_equal(row_hashes(mixed[::-1], None)[::-1], row_hashes(mixed, None))
+    assert not np.isin(row_hashes(mixed[["b", "a", "c"]], None), row_hashes(mixed, None)).any()
 
 
 def test_of_many_rows_a_share_is_remembered():
     many = np.random.default_rng(0).normal(size=(100_000, 2))
-    known = fingerprints(many[:80_000], None)
+    known = fingerprints(np.unique(row_hashes(many[:80_000], None)))
     assert len(known) == 20_000
     assert share_known(many[:1000], None, known) == 1
     assert share_known(many[80_000:], None, known) == 0

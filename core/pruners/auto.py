@@ -20,7 +20,7 @@ _GENTLE = 1.25  # a rung keeps one in so many once the model is taught
 class AutoPruner(Pruner):
     """Stops two of three trials at each rung; after four complete ones, one of five, and none for its noise.
 
-    Rungs are those of `SuccessiveHalvingPruner` and compare the mean of the last eighth of the reports.
+    Rungs are those of `SuccessiveHalvingPruner` and compare the mean of the reports in the last eighth of the steps.
     A model that learns from pruned trials (`GPSampler`) needs some that were trained to the end to foretell the rest
     from. While the reports of pruned trials are more than one full run and a third of the reports of complete ones, a
     rung keeps two of three. Once the model is taught it proposes trials that are nearly as good as the best: to
@@ -31,7 +31,7 @@ class AutoPruner(Pruner):
     tuning", MLSys 2020, algorithm 2); the best trial at a rung is never stopped.
 
     Args:
-        max_resource: Reports of a full run, one for each step from 0 on; None: learned from the complete trials.
+        max_resource: Reports of a full run, one for each step from the first; None: learned from the complete trials.
         taught: Complete trials after which it goes easy.
         doubt: By how many standard deviations of its reports a trial must then be behind.
 
@@ -61,7 +61,8 @@ class AutoPruner(Pruner):
         return _STRICT.rungs(longest if self.max_resource is None else self.max_resource - 1)
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
-        rungs = Rungs(self.rungs(history.longest), _STRICT.smoothing)
+        start, longest = history.span(stream, trial.curves[stream])
+        rungs = Rungs(self.rungs(longest), _STRICT.smoothing, None, start)
         keep = self._keep(history)
         stop = outranked(history, rungs, trial, stream, since, keep)
         if stop and keep == _GENTLE:  # in two steps: the scatter is looked up for few

@@ -17,7 +17,8 @@ class SuccessiveHalvingPruner(Pruner):
     Asynchronous successive halving in its stopping form: Li et al., "A system for massively
     parallel hyperparameter tuning", MLSys 2020, algorithm 2; a decision never waits for others. Rungs lie at
     steps ``min_resource * reduction_factor ** (k + min_early_stopping_rate)``, k = 0, 1, ... The best trial at a
-    rung is never stopped, so neither is the first. NaN ranks last.
+    rung is never stopped, so neither is the first. NaN ranks last. Steps are counted from where training starts: where
+    complete trials go on from a base model or a checkpoint, that is their least first step.
 
     Args:
         min_resource: Step of the first rung; ``"auto"`` is 3, or 5 % of the longest completed trial
@@ -25,7 +26,7 @@ class SuccessiveHalvingPruner(Pruner):
             ones: rank correlation between -0.6 and 0.6.)
         reduction_factor: One in so many goes on; at least 2.
         min_early_stopping_rate: Leave out so many of the lowest rungs.
-        smoothing: A rung compares the mean of a trial's last ``1 + floor(smoothing * step)`` reports.
+        smoothing: A rung compares the mean of a trial's reports in the last ``1 + floor(smoothing * step)`` steps.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -54,7 +55,10 @@ class SuccessiveHalvingPruner(Pruner):
             raise ValueError(f"smoothing must lie in [0, 1), got {self.smoothing!r}.")
 
     def rungs(self, longest: int) -> tuple[int, ...]:
-        """Return the rung steps below ``longest``, the last step of the longest completed trial (-1: none yet)."""
+        """Return the rung steps below ``longest``, the last step of the longest completed trial (-1: none yet).
+
+        All are counted from where training starts.
+        """
         low = max(3, round(0.05 * longest)) if isinstance(self.min_resource, str) else self.min_resource
         step = low * self.reduction_factor**self.min_early_stopping_rate
         top = longest if longest >= 0 else 2**40  # at the last step there is nothing left to save
@@ -65,7 +69,8 @@ class SuccessiveHalvingPruner(Pruner):
         return tuple(steps)
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
-        rungs = Rungs(self.rungs(history.longest), self.smoothing)
+        start, longest = history.span(stream, trial.curves[stream])
+        rungs = Rungs(self.rungs(longest), self.smoothing, None, start)
         return outranked(history, rungs, trial, stream, since, self.reduction_factor)
 
 
@@ -83,14 +88,13 @@ def outranked(
         keep: One in so many goes on.
         noise: How much better a single report might have been; of the mean of n reports, this over the root of n.
     """
-    if not rungs.steps or trial.curves[stream].top < rungs.steps[0]:
+    if not rungs.steps or trial.curves[stream].top < rungs.start + rungs.steps[0]:
         return False
     table = history.rungs(stream, rungs)
     reached = table.reached.get(trial.number)
-    if reached is None or reached[0] < since:
+    if reached is None or reached.position < since:
         return False
-    position, group, rung, loss = reached
-    losses = table.losses(group, rung)
+    losses, loss = table.losses(reached.group, reached.rung), reached.loss
     if noise:
-        loss -= noise / math.sqrt(rungs.window(trial.curves[stream].steps[position]))
+        loss -= noise / math.sqrt(reached.averaged)
     return losses.below(loss) >= max(1, int(len(losses) / keep))

@@ -35,7 +35,8 @@ class HyperbandPruner(Pruner):
     Hedges against curves that cross late: Li et al., "Hyperband: a novel bandit-based approach to
     hyperparameter optimization", JMLR 18, 2018, algorithm 1, with asynchronous brackets as in Li et al.,
     MLSys 2020. Bracket s leaves out the s lowest rungs. A trial falls into bracket s with a probability
-    proportional to the number of trials that algorithm 1 starts in it, by the study's seed and its number.
+    proportional to the number of trials that algorithm 1 starts in it, by the study's seed and its number. Steps are
+    counted from where training starts, as in `SuccessiveHalvingPruner`.
 
     Args:
         min_resource: Step of the lowest rung, at least 1.
@@ -77,12 +78,15 @@ class HyperbandPruner(Pruner):
         return tuple(-(-(top + 1) * eta**s // (s + 1)) for s in range(top, -1, -1))
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
-        longest = history.longest if isinstance(self.max_resource, str) else self.max_resource
+        start, longest = history.span(stream, trial.curves[stream])
+        if not isinstance(self.max_resource, str):
+            longest = self.max_resource
         if longest < self.min_resource:
             return False
         bracket = _Bracket(history.seed, self.brackets(longest))
         steps = self._halving(bracket(trial.number)).rungs(longest)
-        return outranked(history, Rungs(steps, self.smoothing, bracket), trial, stream, since, self.reduction_factor)
+        rungs = Rungs(steps, self.smoothing, bracket, start)
+        return outranked(history, rungs, trial, stream, since, self.reduction_factor)
 
     def _halving(self, bracket: int) -> SuccessiveHalvingPruner:
         return SuccessiveHalvingPruner(self.min_resource, self.reduction_factor, bracket, self.smoothing)

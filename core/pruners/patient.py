@@ -15,7 +15,8 @@ class PatientPruner(Pruner):
     """Asks ``pruner`` only when a trial's last ``patience`` reports brought no improvement.
 
     No improvement means: the best of the last ``patience + 1`` reports is not better than the
-    best before them by more than ``min_delta``. NaN reports are passed over.
+    best before them by more than ``min_delta``. NaN reports are passed over. A pruner that judges
+    at rungs or at intervals is then asked about the last of them that the trial has passed.
 
     Args:
         pruner: Whom to ask then; None stops the trial at once.
@@ -51,4 +52,4 @@ class PatientPruner(Pruner):
         recent = min((history.sign * v for v in curve.values[-self.patience - 1 :] if v == v), default=math.inf)
         if recent < before - self.min_delta:
             return False
-        return self.pruner is None or self.pruner.prune(history, trial, stream, since)
+        return self.pruner is None or self.pruner.prune(history, trial, stream)

@@ -17,7 +17,7 @@ from .warp import good_half
 
 _WINDOW = 8  # a curve's value at step s is the mean over the last 1 + s // 8 steps
 _COMPLETE = 200  # complete trials, the latest, that foretell final values
-_DIVERGED = 30.0  # deviations of the good half; complete trials whose final losses are farther foretell nothing
+_DIVERGED = 1000.0  # deviations of the good half; complete trials whose final losses are farther foretell nothing
 _HUGE = 1e100  # losses that are farther count as that: their squares must stay finite
 
 
