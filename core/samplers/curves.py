@@ -54,8 +54,9 @@ def foretold(now: Array, then: Array, finals: Array, floor: Callable[[Array], fl
         Losses ``(m,)``; ``now`` where no complete trial has a value at the step.
     """
     usual = _usual(finals)
-    now, then = np.clip(now, -_HUGE, _HUGE), np.clip(then[:, usual], -_HUGE, _HUGE)
-    finals = np.maximum(finals[usual], -_HUGE)
+    if not usual.all():
+        then, finals = np.ascontiguousarray(then[:, usual]), finals[usual]
+    now, then, finals = (np.clip(x, -_HUGE, _HUGE) for x in (now, then, finals))
     known = np.isfinite(then)
     n = known.sum(1)
     some = np.maximum(n, 1)
