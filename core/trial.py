@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import time
 import warnings
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .distributions import Categorical, Distribution, Float, Int
+from .distributions import Categorical, Distribution, Float, Int, nearest, same
 from .events import check_attr
 from .record import LOST, RUNNING, FrozenTrial, TrialState
 
@@ -159,6 +160,9 @@ class Trial:
         """
         value = as_value(value, f"trial {self.number}: a held value")
         step, stream = as_whole(step, "hold: step"), as_whole(stream, "hold: stream")
+        curve = self._record.curves.get(stream)
+        if curve is not None and step <= curve.top:  # training was restored from before its last report
+            return
         if self._elsewhere():
             self._send(("held", self.number, (stream, step, value)))
         else:
@@ -171,8 +175,9 @@ class Trial:
             step: The step that the run reports first.
 
         Returns:
-            The stream of the curve that ends right before ``step``, if there is one (training goes on);
-            or else one that no other run of this trial has, in whatever thread or process.
+            The stream of the curve that ends right before ``step``, if there is one (training goes on); or else of
+            the latest curve that leads from step 0 or 1 to ``step`` or beyond (training is restored from before its
+            last report); or else one that no other run of this trial has, in whatever thread or process.
         """
         step = as_whole(step, "open_stream: step")
         record, token = self._record, os.urandom(8).hex()
@@ -184,10 +189,25 @@ class Trial:
             taken = {s for s, _ in record.claims} | set(record.curves)
             stream = next(ends, None)
             if stream is None:
+                covering = self._covering(step)
+                if covering is not None:  # unclaimed: training may be restored there again and again
+                    return covering
                 stream = next(s for s in itertools.count() if s not in taken)
             self._send(("stream", self.number, (stream, step, token)))
             if record.claims[stream, step] == token:
                 return stream
+
+    def _covering(self, step: int) -> int | None:
+        """Return the latest stream whose curve leads from the beginning of training to ``step`` or beyond, if any.
+
+        One that begins later goes on from a model of elsewhere, and so may the run that is to begin at ``step``.
+        """
+        record = self._record
+        begins = {stream: curve.steps[0] for stream, curve in record.curves.items() if curve.top >= step}
+        for stream, first in record.claims:
+            if stream in begins:
+                begins[stream] = min(first, begins[stream])
+        return max((stream for stream, first in begins.items() if first < step and first <= 1), default=None)
 
     def should_prune(self) -> bool:
         """Ask the pruner about the last report.
@@ -273,8 +293,16 @@ class Trial:
                 f"trial {self.number}: the enqueued {name}={value!r} lies outside {dist!r}; it is sampled.",
                 stacklevel=4,
             )
-        if name in self._proposal and dist.contains(self._proposal[name]):
-            return self._take(name, dist, dist.cast(self._proposal[name]))
+        if name in self._proposal:
+            value = nearest(dist, self._proposal[name])
+            given = self.study.sampler.space  # whose points are to be run as they are
+            if given is not None and name in given and not _as_good_as(value, self._proposal[name]):
+                raise ValueError(
+                    f"trial {self.number}: {name}={self._proposal[name]!r}, which the sampler is given to try, "
+                    f"lies outside {dist!r}."
+                )
+            if value is not None:
+                return self._take(name, dist, dist.cast(value))
         if self._rng is None:
             self._rng = self.study._alone(self.number)
         return self._take(name, dist, dist.from_unit(self._rng.random()))
@@ -368,6 +396,13 @@ class Trial:
 
     def __repr__(self) -> str:
         return f"Trial(number={self.number}, {self.state.name}, params={self.params})"
+
+
+def _as_good_as(value: Any, given: Any) -> bool:
+    """Say whether a value is the given one but for rounding."""
+    if isinstance(value, float) and isinstance(given, int | float):
+        return math.isclose(value, given, rel_tol=1e-9, abs_tol=1e-12)
+    return same(value, given)
 
 
 def as_value(value: Any, what: str) -> float:

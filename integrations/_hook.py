@@ -49,7 +49,8 @@ class Hook:
     """A framework's callback that reports a metric to a trial and stops training when the trial is pruned.
 
     Every fit starts afresh, in a stream of its own (so fold k of a trial is compared with fold k of others),
-    unless it goes on with training where an earlier fit of the trial ended. A copy (``copy``, ``deepcopy``,
+    unless it goes on with training where an earlier fit of the trial ended, or at an earlier step of it; steps that
+    are trained once more are not reported again. A copy (``copy``, ``deepcopy``,
     ``sklearn.clone``, ``pickle``) is another hook of the same trial, with no fit under way.
 
     Args:
@@ -81,8 +82,21 @@ class Hook:
     def _start(self, step: int) -> None:
         """Begin a fit whose first step is ``step``, or raise `TrialPruned`."""
         self._refuse_pruned()
-        stream = self.trial.open_stream(step)
-        self._fit = Fit(stream, get_ident(), reporter(self.trial, stream))
+        stream, report = self._open(step)
+        self._fit = Fit(stream, get_ident(), report)
+
+    def _open(self, step: int) -> tuple[int, Reporter]:
+        """Return the stream of a fit whose first step is ``step``, and what reports there."""
+        trial, stream = self.trial, self.trial.open_stream(step)
+        report, curve = reporter(trial, stream), trial._record.curves.get(stream)
+        if curve is None or curve.top < step:
+            return stream, report
+        top = curve.top
+
+        def report_new(value: float, step: int) -> bool:
+            return report(value, step) if step > top else trial.pruned
+
+        return stream, report_new
 
     def _refuse_pruned(self) -> None:
         known = self.trial.study.history.trials[self.trial.number]  # up to date, where other processes report too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import Any
 
 from catboost.core import is_maximizable_metric, is_minimizable_metric
@@ -25,7 +26,8 @@ class CatBoostPruningCallback(Hook):
         data: ``"validation"``, ``"validation_1"`` or ``"learn"``; None: the first that is not the training data.
         mode: ``"min"`` or ``"max"``; needed where the metric is not one of CatBoost's own.
         report_every: Report every so many iterations, and the last one.
-        start: Iterations of the ``init_model`` that training goes on from: ``init_model.tree_count_``.
+        start: Iterations of the ``init_model`` that training goes on from: ``init_model.tree_count_``. Those of a
+            snapshot are counted without it.
 
     Raises:
         ValueError: In a ``CatBoostError``, when the first iteration is over: if the metric or the set is not
@@ -55,21 +57,35 @@ class CatBoostPruningCallback(Hook):
 
     def after_iteration(self, info: Any) -> bool:
         """Take the metrics of one iteration; return whether to go on."""
-        if info.iteration == 1:
-            self._start(self.start)
-            self._current().source = self._choose(info.metrics)
+        if self._begins(info.iteration):
+            self._begin(info)
         fit = self._current()
         data, metric = fit.source
         values = info.metrics[data][metric]
-        if len(values) == fit.values:  # metric_period has left this iteration out
+        (_, seen), fit.values = fit.values, (info.iteration, len(values))
+        if len(values) == seen:  # metric_period has left this iteration out
             return True
-        fit.values = len(values)
         step = self.start + info.iteration - 1
         if self._see(fit, values[-1], step):
             return False
         if fit.reported != step:  # nothing says when training ends
             self.trial.hold(values[-1], step, fit.stream)
         return True
+
+    def _begins(self, iteration: int) -> bool:
+        """Return whether an iteration is the first of a fit, which after a snapshot need not be iteration 1."""
+        fit = self._fit
+        if fit is None or iteration == 1:
+            return True
+        return fit.thread == get_ident() and iteration != fit.values[0] + 1
+
+    def _begin(self, info: Any) -> None:
+        self._refuse_pruned()
+        source = data, metric = self._choose(info.metrics)
+        self._start(self.start + info.iteration - 1)
+        fit, taken = self._current(), len(info.metrics[data][metric])
+        # with metric_period nothing says whether the newest value is of this iteration or from the snapshot
+        fit.source, fit.values = source, (info.iteration, 0 if taken == info.iteration else taken)
 
     def _choose(self, there: dict[str, dict[str, list[float]]]) -> tuple[str, str]:
         """Return the names of the evaluation set and the metric."""

@@ -13,8 +13,9 @@ class IgnitePruningHandler(Hook):
     """Reports a metric after every evaluation of an epoch and stops the trainer when the trial is pruned.
 
     ``IgnitePruningHandler(trial, "loss").attach(trainer, evaluator)``, where the evaluator is run by a handler of the
-    trainer's. A step is an epoch of the trainer. Runs of the evaluator outside training, and further ones in an
-    epoch, report nothing. A pruned run ends as early stopping would end it, by ``trainer.terminate``.
+    trainer's. A step is an epoch of the trainer. Runs of the evaluator outside training or before the first epoch,
+    and further ones in an epoch, report nothing. A pruned run ends as early stopping would end it, by
+    ``trainer.terminate``.
 
     Args:
         trial: Where the reports go.
@@ -24,7 +25,7 @@ class IgnitePruningHandler(Hook):
 
     Raises:
         ValueError: When the first evaluation is over, or before: if the metric is not there, or its direction is
-            unknown or not the study's.
+            unknown or not the study's. When training is over: if the evaluator has not run in any of its epochs.
     """
 
     def __init__(self, trial: Trial, metric: str = "loss", mode: str | None = None, report_every: int = 1) -> None:
@@ -33,13 +34,19 @@ class IgnitePruningHandler(Hook):
 
     def attach(self, trainer: Engine, evaluator: Engine) -> None:
         """Look at the metrics whenever ``evaluator`` has run while ``trainer`` trains."""
-        trainer.add_event_handler(Events.STARTED, lambda: self._start(trainer.state.epoch))
+        trainer.add_event_handler(Events.STARTED, lambda: self._begin(trainer.state.epoch))
         evaluator.add_event_handler(Events.COMPLETED, lambda: self._look(trainer, evaluator.state.metrics))
-        trainer.add_event_handler(Events.COMPLETED, self._end)
+        trainer.add_event_handler(Events.COMPLETED, lambda: self._end(trainer))
+
+    def _begin(self, epoch: int) -> None:
+        self._start(epoch)
+        self._current().source = epoch
 
     def _look(self, trainer: Engine, metrics: dict[str, Any]) -> None:
         step = trainer.state.epoch - 1
-        if self._fit is None or (self._fit.values is not None and self._fit.values[0] >= step):
+        if self._fit is None or step < self._fit.source:
+            return
+        if self._fit.values is not None and self._fit.values[0] >= step:
             return
         if self.metric not in metrics:
             raise self._missing(f"no metric is named {self.metric!r}", {"evaluator": metrics})
@@ -48,8 +55,13 @@ class IgnitePruningHandler(Hook):
         if self._see(fit, metrics[self.metric], step):
             trainer.terminate()
 
-    def _end(self) -> None:
-        fit = self._current()
-        if fit.values is not None and fit.values[0] > fit.reported:
+    def _end(self, trainer: Engine) -> None:
+        fit, self._fit = self._current(), None
+        if fit.values is None:
+            if trainer.state.epoch > fit.source and not trainer.should_terminate:
+                raise ValueError(
+                    "IgnitePruningHandler: the evaluator has not run in any epoch, so nothing was reported; attach the "
+                    "evaluator that a handler of the trainer's runs, on Events.EPOCH_COMPLETED for instance."
+                )
+        elif fit.values[0] > fit.reported:
             self._see(fit, fit.values[1], fit.values[0], last=True)
-        self._fit = None

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from inloop import Trial, ranks
 from inloop.integrations._hook import Fit, Hook, known_direction
 from inloop.integrations._lightning_segment import train_segment as train_segment
-from inloop.reporter import reporter
 
 _T = TypeVar("_T")
 # one framework under two names, whose classes are not each other's
@@ -203,8 +202,7 @@ class LightningPruningCallback(Hook):
         """Report what was taken; return whether training should stop."""
         if fit.stream < 0:
             first = fit.first[self._counts_steps(trainer, fit)]
-            fit.stream = self.trial.open_stream(fit.reported + 1 if -1 < fit.reported < first else first)
-            fit.report = reporter(self.trial, fit.stream)
+            fit.stream, fit.report = self._open(fit.reported + 1 if -1 < fit.reported < first else first)
         fit.due = False
         fit.reported = fit.step
         return fit.report(fit.values, fit.step)

@@ -33,9 +33,14 @@ class RayExecutor:
 
     @property
     def _max_workers(self) -> int:
-        each = float(self._options.get("num_cpus") or 1)
         cluster: Any = ray  # whose functions are not annotated
-        return max(1, int(cluster.cluster_resources().get("CPU", 1) / each))
+        there, options = cluster.cluster_resources(), self._options
+        asked = {"CPU": options.get("num_cpus"), "GPU": options.get("num_gpus"), "memory": options.get("memory")}
+        asked.update(options.get("resources") or {})
+        if asked["CPU"] is None:  # Ray's default; with 0 the other resources alone are the limit, if there are any
+            asked["CPU"] = 1
+        fit = [int(there.get(name, 0) / each + 1e-6) for name, each in asked.items() if each]
+        return max(1, min(fit, default=int(there.get("CPU", 1))))
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Start ``function(*args)`` as a task and return its future."""

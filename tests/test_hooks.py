@@ -497,6 +497,19 @@ def test_going_on_from_another_model_counts_its_rounds(way):
 
 
 @every_way
+@pytest.mark.parametrize("every", [1, 4])
+def test_going_on_from_before_the_last_report_goes_on_with_the_curve(way, every):
+    trial = ask()
+    model, first = way.fit(Run([way.hook(trial, report_every=every)], rounds=3))
+    _, then = way.fit(Run([way.hook(trial, report_every=every)], rounds=4, resume=model))
+    _, again = way.fit(Run([way.hook(trial, report_every=every)], rounds=6, resume=model))
+    trial.study.tell(trial, 1.0)
+    values = [*first, *then, *again[4:]]
+    assert list(trial._record.curves) == [0]
+    assert curve(trial) == {i: values[i] for i in (range(9) if every == 1 else [2, 3, 6, 7, 8])}
+
+
+@every_way
 def test_custom_metrics(way):
     trial = ask()
     way.fit(Run([way.hook(trial, "mine", mode="min")], custom=WORSE))

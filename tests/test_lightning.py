@@ -333,6 +333,24 @@ def test_a_resumed_fit_goes_on_with_its_curve(fresh, kwargs, every, tmp_path):
     assert list(curve(trial)) == sorted({*curve(straight), max(s for s in curve(trial) if s <= 16)})
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("kwargs", [{}, {"val_check_interval": 0.5}])
+def test_a_fit_restored_from_before_its_last_report_goes_on_with_its_curve(fresh, kwargs, tmp_path):
+    each = 2 if kwargs else 1  # reports of an epoch
+    trial = ask(Stop(5 * each))
+    hook = LightningPruningCallback(trial, "val_loss")
+    _, t = fit(trial, hook=hook, max_epochs=2, **kwargs)
+    t.save_checkpoint(tmp_path / "at2.ckpt")
+    fit(trial, hook=hook, max_epochs=4, ckpt_path=tmp_path / "at2.ckpt", **kwargs)
+    before = curve(trial)
+    hook = LightningPruningCallback(trial, "val_loss") if fresh else hook
+    _, t = fit(trial, hook=hook, max_epochs=9, ckpt_path=tmp_path / "at2.ckpt", **kwargs)
+    assert list(trial._record.curves) == [0]
+    assert (t.current_epoch, trial.pruned) == (5, True)
+    assert list(curve(trial)) == ([2 * (i + 1) for i in range(10)] if kwargs else [*range(5)])
+    assert {step: curve(trial)[step] for step in before} == before
+
+
 @pytest.mark.parametrize("on_train_epoch_end", [True, False])
 def test_resuming_from_a_checkpoint_of_the_callback(on_train_epoch_end, tmp_path):
     trial = ask()

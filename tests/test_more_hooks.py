@@ -468,7 +468,100 @@ def test_a_resumed_fit_goes_on_with_its_curve(way):
     assert list(curve(trial)) == steps(way, 5)
 
 
+def test_a_fit_restored_from_before_its_last_report_goes_on_with_its_curve(way):
+    trial = ask(Stop(5))
+    older = model = way.fit(Run(way.hook(trial), 2))
+    if isinstance(way, Transformers):
+        older, rounds = f"{way.folder}/checkpoint-4", (4, 7)
+        way.fit(Run(way.hook(trial), rounds[0], resume=older))
+    else:
+        older, rounds = older if isinstance(way, Keras) else copy.deepcopy(model), (2, 5)
+        way.fit(Run(way.resumed(trial, model), rounds[0], resume=model))
+    before = curve(trial)
+    if isinstance(way, Keras):
+        older.trained = 2
+    hook = way.hook(trial) if isinstance(way, Transformers) else way.resumed(trial, older)
+    way.fit(run := Run(hook, rounds[1], resume=older))
+    assert len(run.seen) == 3, "two that are known, and the one at which the pruner stops"
+    assert trial.pruned
+    assert list(trial._record.curves) == [0]
+    assert list(curve(trial)) == steps(way, 5)
+    assert {step: curve(trial)[step] for step in before} == before
+
+
 # Each framework's own cases
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["new hook", "same hook"])
+@pytest.mark.parametrize(("period", "reported"), [(1, range(9)), (3, [0, 3, 4, 6, 8])])
+def test_catboost_goes_on_from_a_snapshot(period, reported, fresh, tmp_path):
+    catboost = CatBoost().catboost
+    from inloop.integrations.catboost import CatBoostPruningCallback
+
+    trial = ask()
+    hook, losses = CatBoostPruningCallback(trial), {}
+    for rounds in (5, 9):
+        model = catboost.CatBoostClassifier(
+            iterations=rounds,
+            metric_period=period,
+            thread_count=1,
+            verbose=False,
+            train_dir=tmp_path,
+            save_snapshot=True,
+            snapshot_interval=0,
+        )
+        model.fit(X, Y, eval_set=(X_VALID, Y_VALID), use_best_model=False, callbacks=[hook])
+        losses.update(enumerate(model.eval_metrics(catboost.Pool(X_VALID, Y_VALID), "Logloss")["Logloss"]))
+        hook = CatBoostPruningCallback(trial) if fresh else hook
+    assert list(trial._record.curves) == [0]
+    assert curve(trial) == pytest.approx({step: losses[step] for step in reported})
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("first", [True, False], ids=["evaluates before", "evaluates after"])
+def test_ignite_evaluates_before_the_first_epoch(first, resumed):
+    from ignite.engine import Engine, Events
+
+    way, trial = Ignite(), ask()
+    trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
+    if resumed:
+        trainer.load_state_dict({"iteration": 4, "epoch_length": 2, "max_epochs": 2})
+
+    def evaluate():
+        evaluator.run([0])
+
+    def score(engine):
+        engine.state.metrics["loss"] = float(trainer.state.epoch)
+
+    evaluator.add_event_handler(Events.COMPLETED, score)
+    if first:
+        trainer.add_event_handler(Events.STARTED, evaluate)
+    way.hook(trial).attach(trainer, evaluator)
+    if not first:
+        trainer.add_event_handler(Events.STARTED, evaluate)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, evaluate)
+    trainer.run([0, 1], max_epochs=5)
+    assert curve(trial) == {step: step + 1.0 for step in range(2 if resumed else 0, 5)}
+
+
+@pytest.mark.parametrize("stops", [None, "terminates", "before"])
+@pytest.mark.parametrize("event", ["STARTED", None])
+def test_ignite_an_evaluator_that_never_runs_is_told_of(event, stops):
+    from ignite.engine import Engine, Events
+
+    way, trial = Ignite(), ask()
+    trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
+    way.hook(trial).attach(trainer, evaluator)
+    if event:
+        trainer.add_event_handler(Events[event], lambda: evaluator.run([0]))
+    if stops:
+        at = Events.EPOCH_COMPLETED if stops == "terminates" else Events.STARTED
+        trainer.add_event_handler(at, trainer.terminate)
+        trainer.run([0], max_epochs=3)
+    else:
+        with pytest.raises(ValueError, match="the evaluator has not run in any epoch, so nothing was reported"):
+            trainer.run([0], max_epochs=3)
+    assert not trial._record.curves
 
 
 def test_catboost_sets_metrics_and_periods():

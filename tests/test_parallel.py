@@ -18,6 +18,7 @@ import inloop
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space, Trial, TrialLost, TrialState
+from inloop.parallel import width
 from inloop.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner, ThresholdPruner
 from inloop.reporter import reporter
 from inloop.samplers import RandomSampler
@@ -124,6 +125,37 @@ def test_a_dead_worker_costs_its_trial_only(executor, storage, caplog):
     assert lost.state is TrialState.LOST
     assert [t.params.get("x") for t in study.trials].count(lost.params["x"]) == 2  # offered again
     assert "is LOST" in caplog.text
+
+
+RAY_ROOM = [  # options of a task, and how many of it fit into 4 CPUs, 1 GPU, 7 slots and 1 disk
+    ({}, 4),
+    ({"num_cpus": 2}, 2),
+    ({"num_cpus": 0.1}, 40),
+    ({"num_cpus": 8}, 1),
+    ({"num_gpus": 1}, 1),
+    ({"num_gpus": 0.5}, 2),
+    ({"num_gpus": 0}, 4),
+    ({"num_cpus": 0, "num_gpus": 0.1}, 10),
+    ({"num_cpus": 0}, 4),
+    ({"resources": {"slot": 2}}, 3),
+    ({"num_cpus": 0.01, "resources": {"slot": 0.07}}, 100),
+    ({"resources": {"slot": 0.5, "disk": 0.5}}, 2),
+    ({"resources": {"not there": 1}}, 1),
+]
+
+
+@pytest.mark.slow
+def test_ray_is_given_as_many_trials_as_there_is_room_for():
+    ray = pytest.importorskip("ray")
+    from inloop.integrations.ray import RayExecutor
+
+    cluster = {"num_cpus": 4, "num_gpus": 1, "resources": {"slot": 7, "disk": 1}}
+    ray.init(**cluster, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        assert [(options, width(RayExecutor(**options), n_jobs=1)) for options, _ in RAY_ROOM] == RAY_ROOM
+        assert width(RayExecutor(num_gpus=1), n_jobs=7) == 7
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.slow

@@ -212,6 +212,7 @@ def test_ranges_may_move_and_proposals_stay_inside():
         (lambda t: t.suggest_float("x", 0, 1), lambda t: t.suggest_int("x", 0, 1)),
         (lambda t: t.suggest_float("x", 1, 2), lambda t: t.suggest_float("x", 1, 2, log=True)),
         (lambda t: t.suggest_categorical("x", [1]), lambda t: t.suggest_categorical("x", [2])),
+        (lambda t: t.suggest_float("x", 0, 1.6e308), lambda t: t.suggest_float("x", -1.6e308, 0)),
     ],
 )
 def test_a_parameter_must_stay_what_it_is(first, then):
@@ -606,6 +607,61 @@ def test_what_is_enqueued_whole_needs_no_sampler():
 
 def shared(tmp_path, **kwargs):
     return study(storage=str(tmp_path / "s.db"), **kwargs)
+
+
+@pytest.mark.parametrize("make", [lambda path: study(), shared], ids=["memory", "sqlite"])
+@pytest.mark.parametrize(
+    ("runs", "streams"),
+    [
+        ([(0, range(4)), (0, range(4)), (0, range(4))], [0, 1, 2]),
+        ([(0, range(4)), (4, range(4, 6)), (6, range(6, 8))], [0, 0, 0]),
+        ([(0, range(9)), (4, range(9, 12)), (4, []), (5, [])], [0, 0, 0, 0]),
+        ([(0, range(9)), (0, range(8)), (4, range(8, 12)), (0, range(4)), (3, [])], [0, 1, 1, 2, 2]),
+        ([(0, range(4)), (0, range(4)), (4, range(4, 8)), (4, range(4, 8))], [0, 1, 0, 1]),
+        ([(1, [4, 8]), (3, [12]), (6, [])], [0, 0, 0]),
+        ([(1, [4, 8]), (1, [4, 8]), (9, []), (9, [])], [0, 1, 0, 1]),
+        ([(0, range(4)), (9, range(9, 12))], [0, 1]),
+        ([(3, range(3, 9)), (3, range(3, 9)), (5, range(5, 9))], [0, 1, 2]),
+    ],
+    ids=[
+        "folds", "goes on", "restored", "folds restored", "folds go on", "counted from 1", "folds counted from 1",
+        "after a gap", "models from elsewhere",
+    ],
+)  # fmt: skip
+def test_the_stream_of_a_run(make, runs, streams, tmp_path):
+    trial, opened = make(tmp_path).ask(), []
+    for first, reported in runs:
+        opened.append(trial.open_stream(first))
+        for step in reported:
+            trial.report(1.0, step, opened[-1])
+        trial = pickle.loads(pickle.dumps(trial))
+    assert opened == streams
+
+
+@pytest.mark.parametrize("make", [lambda path: study(), shared], ids=["memory", "sqlite"])
+def test_nothing_is_held_that_comes_before_the_last_report(make, tmp_path):
+    s = make(tmp_path)
+    trial = s.ask()
+    for step in (0, 3):
+        trial.report(5.0, step)
+    trial.hold(99.0, 2, trial.open_stream(2))
+    assert s.tell(trial, 1.0).curve == {0: 5.0, 3: 5.0}
+
+
+@pytest.mark.parametrize("back", [0, 2])
+def test_a_restored_run_is_still_pruned(back):
+    s = study(pruner=MedianPruner())
+    for level in (1.0,) * 8 + (9.0,):
+        trial = s.ask()
+        stream = trial.open_stream()
+        for step in range(4):
+            trial.report(5.0, step, stream)
+        stream = trial.open_stream(4 - back)
+        for step in range(4, 8):
+            trial.report(level, step, stream)
+        assert trial.should_prune() == (level > 1)
+        s.tell(trial, level)
+        assert list(trial._record.curves[stream].values) == [5.0] * 4 + [level] * 4
 
 
 @pytest.mark.parametrize("make", [lambda path: study(), shared], ids=["memory", "sqlite"])
