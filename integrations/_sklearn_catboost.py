@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone, is_classifier
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
 
 # losses whose raw values are turned into predictions here, the usual one (None) among them
 _OF_CLASSES = (None, "Logloss", "MultiClass")
@@ -101,6 +101,8 @@ def reports(estimator: Any, y: Any, test_y: Any, kwargs: Mapping[str, Any]) -> b
     params = estimator.get_params()
     if kwargs.get("eval_set") is not None or kwargs.get("use_best_model") or kwargs.get("early_stopping_rounds"):
         return False
+    if kwargs.get("baseline") is not None:  # there is none for the test rows
+        return False
     if any(params.get(name) is not None for name in _OWN) or params.get("task_type") == "GPU":
         return False
     loss = next((params[name] for name in _LOSSES if params.get(name) is not None), None)
@@ -109,6 +111,9 @@ def reports(estimator: Any, y: Any, test_y: Any, kwargs: Mapping[str, Any]) -> b
     kind = loss if loss is None else loss.partition(":")[0]
     if not is_classifier(estimator):
         return kind in _OF_NUMBERS
+    weights = params.get("class_weights")
+    if isinstance(weights, Mapping) and not np.array_equal(list(weights), np.unique(y)):
+        return False  # its keys are the class names, in their order
     return kind in _OF_CLASSES and bool(np.isin(test_y, y).all())  # CatBoost evaluates no unknown class
 
 
@@ -138,7 +143,9 @@ def fit_with_reports(
         def after_iteration(self, info: Any) -> bool:
             return not stop(info.iteration, model)
 
-    twin = clone(estimator).set_params(eval_metric=seen, use_best_model=False, metric_period=1)
+    # no clone: CatBoost copies lists and dicts that it is given, which scikit-learn takes for an error
+    params = {**estimator.get_params(), "eval_metric": seen, "use_best_model": False, "metric_period": 1}
+    twin = type(estimator)(**params)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Failed to")  # numba is not there, or cannot compile the metric
         twin.fit(*args, **{**kwargs, "eval_set": rows, "callbacks": [*(kwargs.get("callbacks") or []), Report()]})

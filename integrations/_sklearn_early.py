@@ -29,6 +29,12 @@ ROUNDS = (
     "n_estimators", "max_epochs", "max_iter", "iterations", "num_boost_round", "n_iter", "nrounds", "num_rounds",
     "num_round", "num_trees", "num_tree", "num_iteration", "num_iterations",
 )  # fmt: skip
+# parameters of ``fit`` with a value for each row, and what they are called for the rows to watch
+_BY_ROW = {
+    "xgboost": {"sample_weight": "sample_weight_eval_set", "base_margin": "base_margin_eval_set"},
+    "lightgbm": {"sample_weight": "eval_sample_weight", "init_score": "eval_init_score"},
+    "catboost": {"sample_weight": "weight", "baseline": "baseline"},
+}
 _FEATURES = ("cat_features", "text_features", "embedding_features")  # of CatBoost, in ``fit`` or as parameters
 
 
@@ -49,21 +55,35 @@ class Watched:
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         """Return the arguments of the booster's ``fit`` with rows to watch.
 
+        Where none is left to watch the booster is set not to stop early, as it would fail.
+
         Args:
             booster: One for which `stops_early`.
             args: X and y of the training fold.
             kwargs: Of its ``fit``.
             test: X and y of the test fold.
         """
-        if self.rows == "test":
-            return args, {**kwargs, **_as_arguments(booster, kwargs, args[1], *test, None)}
         X, y = args[:2]
-        train, valid = _split(booster, y, self.fraction)
+        kind = kind_of(booster)
+        assert kind is not None
+        by_row = {name: kwargs[name] for name in _BY_ROW[kind] if kwargs.get(name) is not None}
+        train, (from_X, from_y) = None, (X, y)
+        if self.rows == "test":
+            if offset := by_row.keys() - {"sample_weight"}:
+                raise ValueError(f'eval_set="test" knows no {offset.pop()} of the test rows; use eval_set="split"')
+            by_row, (from_X, from_y) = {}, test
+            watch = _known(booster, y, from_y)
+        else:
+            train, watch = _split(booster, y, self.fraction)
+        if watch is not None and not len(watch):
+            _turn_off(booster)
+            return args, _without_early(kwargs, kind)
+        by_row = _check_method_params(X, params=by_row, indices=watch)
+        rows = _as_arguments(booster, kwargs, _safe_indexing(from_X, watch), _safe_indexing(from_y, watch), by_row)
+        if train is None:
+            return args, {**kwargs, **rows}
         kept = _check_method_params(X, params=dict(kwargs), indices=train)
-        weight = _check_method_params(X, params=dict(kwargs), indices=valid).get("sample_weight")
-        fitted = _safe_indexing(y, train)
-        rows = _as_arguments(booster, kwargs, fitted, _safe_indexing(X, valid), _safe_indexing(y, valid), weight)
-        return (_safe_indexing(X, train), fitted), {**kept, **rows}
+        return (_safe_indexing(X, train), _safe_indexing(y, train)), {**kept, **rows}
 
 
 @contextmanager
@@ -93,22 +113,37 @@ def stops_early(estimator: Any, kwargs: Mapping[str, Any]) -> bool:
 
 
 def kind_of(estimator: Any) -> str | None:
-    """Return ``"xgboost"``, ``"lightgbm"`` or ``"catboost"``, None for other estimators."""
+    """Return ``"xgboost"``, ``"lightgbm"`` or ``"catboost"``, None for other estimators.
+
+    These are also XGBoost's random forests, which know no rounds, and classes with a ``fit`` of their own.
+    """
     for kind, name in _CLASSES.items():
         if kind in sys.modules and isinstance(estimator, getattr(sys.modules[kind], name)):
-            return kind
+            return kind if fits_by(kind, estimator) and not type(estimator).__name__.startswith("XGBRF") else None
     return None
 
 
+def fits_by(package: str, estimator: Any) -> bool:
+    """Say whether the ``fit`` of an estimator is that of a package, not one that a subclass has put in its place."""
+    return str(type(estimator).fit.__module__).partition(".")[0] == package
+
+
 def best_rounds(booster: Any) -> int | None:
-    """Return after how many rounds a fitted booster was best on the rows that it watched, None if it was not fitted."""
+    """Return after how many rounds a fitted booster was best on the rows that it watched.
+
+    All of its rounds if it watched none, None if it was not fitted.
+    """
+    kind = kind_of(booster)
     try:
-        if kind_of(booster) == "lightgbm":
-            return int(booster.best_iteration_) or None
-        best = booster.best_iteration if kind_of(booster) == "xgboost" else booster.best_iteration_
+        if kind == "lightgbm":
+            return int(booster.best_iteration_ or booster.booster_.current_iteration()) or None
+        if kind == "xgboost":
+            best = getattr(booster, "best_iteration", None)
+            return int(booster.get_booster().num_boosted_rounds() if best is None else best + 1)
+        best = booster.best_iteration_
+        return int(booster.tree_count_ if best is None else best + 1)
     except Exception:  # each library raises its own where a fit has failed
         return None
-    return None if best is None else int(best) + 1
 
 
 def fix_rounds(booster: Any, rounds: int) -> None:
@@ -116,27 +151,39 @@ def fix_rounds(booster: Any, rounds: int) -> None:
     kind = kind_of(booster)
     assert kind is not None
     params = booster.get_params()
-    off: dict[str, Any] = {name: None for name in _ASKS[kind] if params.get(name) is not None}
     # what was given, an alias of LightGBM included: of two names it goes by the alias
     given: dict[str, Any] = {name: rounds for name in ROUNDS if params.get(name) is not None}
-    given = given or {"n_estimators": rounds}
-    if kind == "xgboost" and params.get("callbacks"):
-        off["callbacks"] = [c for c in params["callbacks"] if not _is_early(c, kind)] or None
-    if kind == "catboost":  # takes no None for these
-        asks = (*_ASKS[kind], "use_best_model")
-        booster.__init__(**{name: value for name, value in params.items() if name not in asks})
-        off = {}
-    booster.set_params(**off, **given)
+    _turn_off(booster)
+    booster.set_params(**(given or {"n_estimators": rounds}))
 
     def fit(*args: Any, **kwargs: Any) -> Any:
         del booster.fit
-        for name in ("early_stopping_rounds", "use_best_model"):
-            kwargs.pop(name, None)
-        if kwargs.get("callbacks"):
-            kwargs["callbacks"] = [c for c in kwargs["callbacks"] if not _is_early(c, kind)]
-        return booster.fit(*args, **kwargs)
+        return booster.fit(*args, **_without_early(kwargs, kind))
 
     booster.fit = fit
+
+
+def _turn_off(booster: Any) -> None:
+    """Take what asks for early stopping out of the parameters of a booster."""
+    kind = kind_of(booster)
+    assert kind is not None
+    params = booster.get_params()
+    if kind == "catboost":  # takes no None for these
+        asks = (*_ASKS[kind], "use_best_model")
+        booster.__init__(**{name: value for name, value in params.items() if name not in asks})
+        return
+    off: dict[str, Any] = {name: None for name in _ASKS[kind] if params.get(name) is not None}
+    if kind == "xgboost" and params.get("callbacks"):
+        off["callbacks"] = [c for c in params["callbacks"] if not _is_early(c, kind)] or None
+    booster.set_params(**off)
+
+
+def _without_early(kwargs: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return arguments of ``fit`` without what asks for early stopping."""
+    kept = {name: v for name, v in kwargs.items() if name not in ("early_stopping_rounds", "use_best_model")}
+    if kept.get("callbacks"):
+        kept["callbacks"] = [c for c in kept["callbacks"] if not _is_early(c, kind)]
+    return kept
 
 
 def _on(value: Any) -> bool:
@@ -151,33 +198,55 @@ def _is_early(callback: Any, kind: str) -> bool:
 
 
 def _split(booster: Any, y: Any, fraction: float) -> tuple[Any, Any]:
-    """Return rows to fit and rows to watch, the same for every candidate."""
+    """Return rows to fit, some of each class, and rows to watch, if any; the same for every candidate."""
     rows = np.arange(len(y))
+    if not is_classifier(booster):
+        return _parts(rows, None, fraction)
+    if _has_columns(y):
+        return _parts(rows, y, fraction)
+    codes = np.unique(np.ravel(y), return_inverse=True)[1]
+    alone = np.bincount(codes)[codes] == 1
+    train, watch = _parts(rows[~alone], codes[~alone], fraction)
+    classes, first = np.unique(codes[watch], return_index=True)
+    missed = watch[first[~np.isin(classes, codes[train])]]
+    return np.concatenate([train, missed, rows[alone]]), watch[~np.isin(watch, missed)]
+
+
+def _parts(rows: Any, labels: Any, fraction: float) -> tuple[Any, Any]:
+    """Split rows in two, stratified by their labels where that can be; the second part is empty for too few rows."""
     try:
-        return tuple(
-            train_test_split(rows, test_size=fraction, stratify=y if is_classifier(booster) else None, random_state=0)
-        )
-    except ValueError:  # a class of one row, or fewer rows than classes
-        return tuple(train_test_split(rows, test_size=fraction, random_state=0))
+        return tuple(train_test_split(rows, test_size=fraction, stratify=labels, random_state=0))
+    except ValueError:  # a class of one row, fewer rows than classes, or none to leave
+        return (rows, rows[:0]) if labels is None else _parts(rows, None, fraction)
 
 
-def _as_arguments(booster: Any, kwargs: Mapping[str, Any], fitted: Any, X: Any, y: Any, weight: Any) -> dict[str, Any]:
+def _has_columns(y: Any) -> bool:
+    """Say whether targets are several for each row."""
+    return np.ndim(y) > 1 and np.shape(y)[1] > 1
+
+
+def _known(booster: Any, fitted: Any, y: Any) -> Any:
+    """Return the rows whose class is among those fitted, None: all; boosters have no number for another class."""
+    if not is_classifier(booster) or _has_columns(y):
+        return None
+    known = np.isin(np.ravel(y), np.unique(fitted))
+    return None if known.all() else np.flatnonzero(known)
+
+
+def _as_arguments(booster: Any, kwargs: Mapping[str, Any], X: Any, y: Any, by_row: Mapping[str, Any]) -> dict[str, Any]:
     kind = kind_of(booster)
+    assert kind is not None
+    named = {_BY_ROW[kind][name]: values for name, values in by_row.items()}
     if kind == "catboost":
-        if weight is None:
+        if not named:
             return {"eval_set": (X, y)}
         params = {**booster.get_params(), **{k: v for k, v in kwargs.items() if v is not None}}
         features = {name: params.get(name) for name in _FEATURES}
-        return {"eval_set": sys.modules["catboost"].Pool(X, y, weight=weight, **features)}
+        return {"eval_set": sys.modules["catboost"].Pool(X, y, **named, **features)}
+    lists = {name: [values] for name, values in named.items()}
     if kind == "xgboost":
-        weights = {} if weight is None else {"sample_weight_eval_set": [weight]}
-        return {"eval_set": [(X, y)], "verbose": False, **weights}
-    known = np.flatnonzero(np.isin(np.ravel(y), np.ravel(fitted))) if is_classifier(booster) else range(len(y))
-    if len(known) < len(y):  # it has no number for a class that it is not fitted to
-        X, y = _safe_indexing(X, known), _safe_indexing(y, known)
-        weight = None if weight is None else _safe_indexing(weight, known)
-    weights = {} if weight is None else {"eval_sample_weight": [weight]}
+        return {"eval_set": [(X, y)], "verbose": False, **lists}
     # deprecated in 4.7, but that release takes the numbers of the classes, not the labels, as ``eval_y``
     if "eval_set" in signature(booster.fit).parameters:
-        return {"eval_set": [(X, y)], **weights}
-    return {"eval_X": X, "eval_y": y, **weights}
+        return {"eval_set": [(X, y)], **lists}
+    return {"eval_X": X, "eval_y": y, **lists}

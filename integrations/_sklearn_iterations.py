@@ -44,7 +44,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, _num_samples
 
 from . import _sklearn_catboost as catboost
-from ._sklearn_early import ROUNDS, Watched, best_rounds, kind_of, quiet, stops_early
+from ._sklearn_early import ROUNDS, Watched, best_rounds, fits_by, kind_of, quiet, stops_early
 from ._sklearn_scores import quick
 
 #: Fits an estimator with the given arguments and tells a `Watch` how it does.
@@ -255,9 +255,9 @@ class _Fold:
         X, y = self._data
         options = self._options
         test_X, test_y = _safe_split(self._estimator, X, y, options["test"], options["train"])
-        rows = test_X
-        for step in _before_last(self._estimator):
-            rows = step.transform(rows)
+        rows = None
+        if family is not None or self._watched.rows == "test":
+            rows, family = self._transformed(test_X, last, family)
         if self.early:
             args, kwargs = self._watched.given(last, args, kwargs, (rows, test_y))
         with quiet() if self.early else nullcontext():
@@ -265,6 +265,23 @@ class _Fold:
                 last.fit(*args, **kwargs)
             else:
                 family(last, args, kwargs, Score(rows, test_y, self._scoring(test_X, rows, test_y)), self._watch)
+
+    def _transformed(self, rows: Any, last: Any, family: Family | None) -> tuple[Any, Family | None]:
+        """Return the test rows as the last step takes them, and no family if they cannot be had here."""
+        try:
+            for step in _before_last(self._estimator):
+                rows = step.transform(rows)
+        except Exception as error:  # it may want metadata that only predictions are given
+            if self.early and self._watched.rows == "test":
+                raise
+            warnings.warn(
+                f"{type(last).__name__} is not watched inside its fit: the steps before it do not transform the test "
+                f"rows ({type(error).__name__}: {error}).",
+                UserWarning,
+                stacklevel=2,
+            )
+            return rows, None
+        return rows, family
 
     def _scoring(self, test_X: Any, rows: Any, y: Any) -> Callable[[Any], float | None]:
         """Return what scores the last step as it is after some iterations, until that fails once."""
@@ -311,7 +328,8 @@ def last_step(estimator: Any) -> Any:
 def _before_last(estimator: Any) -> Iterator[Any]:
     """Yield the transformers of a (nested) pipeline before its `last_step`."""
     while isinstance(estimator, Pipeline):
-        yield from (step for _, step in estimator.steps[:-1] if step not in (None, "passthrough"))
+        # samplers of imbalanced-learn have no part in what is not fitted
+        yield from (step for _, step in estimator.steps[:-1] if hasattr(step, "transform"))
         estimator = estimator.steps[-1][1]
 
 
@@ -333,29 +351,28 @@ def _needs_last_step_alone(scorer: Any) -> bool:
 
 def family_of(estimator: Any) -> Family | None:
     """Return how to fit an estimator with reports, None if nothing is known."""
-    xgboost, lightgbm = sys.modules.get("xgboost"), sys.modules.get("lightgbm")
-    if xgboost is not None and isinstance(estimator, xgboost.XGBModel):
-        return _xgboost
-    if lightgbm is not None and isinstance(estimator, lightgbm.LGBMModel):
-        return _lightgbm
-    if kind_of(estimator) == "catboost":
-        return _catboost
+    kind = kind_of(estimator)
+    if kind is not None:
+        return {"xgboost": _xgboost, "lightgbm": _lightgbm, "catboost": _catboost}[kind]
+    skorch = sys.modules.get("skorch")
+    if skorch is not None and isinstance(estimator, skorch.NeuralNet) and fits_by("skorch", estimator):
+        return _skorch
+    known = isinstance(estimator, _OF_SKLEARN) and fits_by("sklearn", estimator)
+    return _of_sklearn(estimator) if known else None
+
+
+def _of_sklearn(estimator: Any) -> Family | None:
+    params = estimator.get_params()
     if isinstance(estimator, _BY_TREES):
-        return _by_trees
+        return _by_trees if {"n_estimators", "warm_start", "random_state"} <= params.keys() else None
     if isinstance(estimator, _BY_ROUNDS):
-        return _by_rounds
+        return _by_rounds if {"max_iter", "warm_start", "random_state"} <= params.keys() else None
     if isinstance(estimator, _BY_EPOCHS) and hasattr(estimator, "partial_fit"):
         return _by_epochs
     if isinstance(estimator, _BY_PARTS):
         return _by_parts
-    if (
-        isinstance(estimator, LogisticRegression)
-        and hasattr(estimator, "set_callbacks")
-        and estimator.solver == "lbfgs"
-    ):
-        return _by_callbacks
-    skorch = sys.modules.get("skorch")
-    return _skorch if skorch is not None and isinstance(estimator, skorch.NeuralNet) else None
+    calls_back = isinstance(estimator, LogisticRegression) and hasattr(estimator, "set_callbacks")
+    return _by_callbacks if calls_back and estimator.solver == "lbfgs" else None
 
 
 def iterations_of(estimator: Any) -> int:
@@ -374,6 +391,8 @@ def iterations_of(estimator: Any) -> int:
             return _PARTS if hasattr(estimator, "n_features_in_") else 0
         if family is _skorch:
             return len(estimator.history)
+        if isinstance(estimator, LogisticRegression):  # of other solvers
+            return int(np.max(estimator.n_iter_))
         return len(estimator.estimators_) if family is _by_trees else 0
     except (AttributeError, NotFittedError):
         return 0
@@ -672,3 +691,4 @@ _BY_TREES = (
 _BY_EPOCHS = (MLPClassifier, MLPRegressor, Perceptron, SGDClassifier, SGDRegressor)
 _BY_PARTS = (BernoulliNB, ComplementNB, GaussianNB, MiniBatchKMeans, MultinomialNB)
 _BY_ROUNDS = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+_OF_SKLEARN = (*_BY_TREES, *_BY_EPOCHS, *_BY_PARTS, *_BY_ROUNDS, LogisticRegression)

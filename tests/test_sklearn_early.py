@@ -12,11 +12,13 @@ import warnings
 import inloop
 import numpy as np
 import pytest
+from inloop.integrations._sklearn_early import _split
 from inloop.integrations._sklearn_space import WHICH
 from inloop.integrations.sklearn import BayesSearchCV
 from scipy import stats
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -77,7 +79,7 @@ BOOSTERS = {
 def rounds_of(booster):
     if hasattr(booster, "get_booster"):
         return booster.get_booster().num_boosted_rounds()
-    return booster.tree_count_ if hasattr(booster, "tree_count_") else booster.booster_.num_trees()
+    return booster.tree_count_ if hasattr(booster, "tree_count_") else booster.booster_.current_iteration()
 
 
 @pytest.mark.parametrize("which", BOOSTERS)
@@ -174,6 +176,189 @@ def test_a_class_of_one_row_does_not_stop_it():
         for labels in (rare, np.array(["a", "b", "c"])[rare]):
             folds = KFold(3, shuffle=True, random_state=0)
             search_of(lightgbm(early_stopping_round=3), RATE, cv=folds).fit(X, labels, sample_weight=np.ones(len(y)))
+
+
+THREE = ["xgboost", "lightgbm", "catboost"]
+SAME = {"learning_rate": [0.1]}
+ALL = np.arange(len(CANCER[1]))
+WATCHED = train_test_split(ALL, test_size=0.1, random_state=0)[1]  # what an unstratified split has watched
+
+
+def n_classes(estimator, X, y):
+    return len(estimator.classes_)
+
+
+@pytest.mark.parametrize("which", THREE)
+@pytest.mark.parametrize("rare", [1, 3])
+def test_a_row_that_is_alone_in_its_class_is_fitted(which, rare):
+    X, y = CANCER[0], CANCER[1].copy()
+    y[WATCHED[:rare]] = 2 + np.arange(rare)
+    booster = BOOSTERS[which]()[0].set_params(n_estimators=20)
+    search = search_of(booster, SAME, n_iter=1, cv=[(ALL, ALL)], scoring=n_classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search.fit(X, y)
+    assert search.best_score_ == 2 + rare
+    assert rounds_of(search.best_estimator_) == search.refit_n_iterations_ <= 20
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("labels", [np.arange(4), np.array(list("cdab")), np.array(list("cdab"), object)])
+@pytest.mark.parametrize("sizes", [(40, 20, 1, 1), (40, 20, 2, 1), (50, 50, 2, 2), (3, 1, 1, 1), (2, 1), (1, 1, 1, 1)])
+def test_each_class_keeps_a_row_and_the_others_are_stratified(sizes, labels, fraction):
+    y = np.random.default_rng(0).permutation(np.repeat(labels[: len(sizes)], sizes))
+    fitted, watched = _split(LogisticRegression(), y, fraction)
+    assert sorted([*fitted, *watched]) == list(range(len(y)))
+    assert set(y[fitted]) == set(y)
+    for label, size in zip(labels, sizes, strict=False):
+        if size == 1 or size >= 20:
+            assert abs(np.sum(y[watched] == label) - (fraction * size if size > 1 else 0)) <= 1
+
+
+@pytest.mark.parametrize("which", THREE)
+@pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "b", "c"]])
+def test_rows_of_classes_that_were_not_fitted_are_not_watched(which, labels):
+    if which == "xgboost" and labels != [0, 1, 2]:
+        pytest.skip("XGBoost takes numbers alone")
+    X, y = CANCER[0], CANCER[1].copy()
+    y[:9] = 2
+    y = np.array(labels)[y]
+    rounds = []
+    for test in (ALL[:90], ALL[9:90]):
+        search = search_of(
+            BOOSTERS[which]()[0], SAME, n_iter=1, cv=[(ALL[90:], test)], eval_set="test", scoring="accuracy"
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            rounds.append(search.fit(X, y).refit_n_iterations_)
+    assert rounds[0] == rounds[1] < 150
+
+
+@pytest.mark.parametrize("which", BOOSTERS)
+def test_without_a_row_to_watch_all_rounds_are_run(which):
+    X, y = CANCER[0], CANCER[1].copy()
+    y[:9] = 2
+    booster, fit_params = BOOSTERS[which]()
+    rounds = 120 if which == "lightgbm rounds" else 150
+    for resource in ("folds", "iterations"):
+        options = {"eval_set": "test", "scoring": "accuracy", "resource": resource}
+        search = search_of(booster, SAME, n_iter=1, cv=[(ALL[9:], ALL[:9])], **options).fit(X, y, **fit_params)
+        assert search.refit_n_iterations_ == rounds_of(search.best_estimator_) == rounds
+        pickle.dumps(search)
+
+
+@pytest.mark.parametrize("which", THREE)
+def test_rows_all_alone_in_their_classes_are_all_fitted(which):
+    booster = BOOSTERS[which]()[0].set_params(
+        n_estimators=7, **({"min_child_samples": 1} if which == "lightgbm" else {})
+    )
+    search = search_of(booster, SAME, n_iter=1, cv=[(ALL[:4], ALL[:4])], scoring=n_classes)
+    search.fit(CANCER[0][:4], np.arange(4))
+    assert search.best_score_ == 4
+    assert search.refit_n_iterations_ == 7
+
+
+def offset_booster(which, kind):
+    module = pytest.importorskip(which)
+    name = {"xgboost": "XGB", "lightgbm": "LGBM", "catboost": "CatBoost"}[which] + kind
+    options = {"early_stopping_round": 5, "verbose": -1, "n_jobs": 1, "num_leaves": 5}
+    if which == "xgboost":
+        options = {"early_stopping_rounds": 5, "n_jobs": 1}
+    if which == "catboost":
+        options = {"early_stopping_rounds": 5, "verbose": 0, "thread_count": 1, "allow_writing_files": False}
+    return getattr(module, name)(n_estimators=150, max_depth=3, learning_rate=0.1, **options)
+
+
+OFFSETS = {"xgboost": "base_margin", "lightgbm": "init_score", "catboost": "baseline"}
+
+
+def watching(which, X, y, watched, offset, weight):
+    """Arguments of ``fit`` to watch some rows, as one writes them by hand."""
+    if which == "xgboost":
+        lists = {"base_margin_eval_set": [offset[watched]], "sample_weight_eval_set": [weight[watched]]}
+        return {"eval_set": [(X[watched], y[watched])], "verbose": False, **lists}
+    if which == "lightgbm":
+        lists = {"eval_init_score": [offset[watched]], "eval_sample_weight": [weight[watched]]}
+        return {"eval_set": [(X[watched], y[watched])], **lists}
+    pool = pytest.importorskip("catboost").Pool
+    return {"eval_set": pool(X[watched], y[watched], baseline=offset[watched], weight=weight[watched])}
+
+
+@pytest.mark.parametrize("which", THREE)
+@pytest.mark.parametrize("kind", ["Regressor", "Classifier"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated", "ignore:The scoring")
+def test_offsets_reach_the_rows_that_are_watched(which, kind, weighted):
+    X, y = DIABETES
+    rng = np.random.default_rng(0)
+    weight = rng.uniform(0.5, 2.0, len(y)) if weighted else np.ones(len(y))
+    if kind == "Regressor":
+        offset = y + 50.0 * X[:, 2] / X[:, 2].std() - 100.0
+    else:  # a column for each class
+        y = np.digitize(y, [100, 200])
+        offset = 3.0 * np.eye(3)[np.where(rng.random(len(y)) < 0.5, y, 0)]
+    booster = offset_booster(which, kind)
+    folds = list(KFold(3).split(X))
+    search = search_of(booster, SAME, n_iter=1, cv=folds, scoring=lambda *_: 0.0)
+    search.fit(X, y, **{OFFSETS[which]: offset}, **({"sample_weight": weight} if weighted else {}))
+    rounds = []
+    for train, _ in folds:
+        fitted, watched = (train[part] for part in _split(booster, y[train], 0.1))
+        model = clone(booster)
+        model.fit(
+            X[fitted], y[fitted], sample_weight=weight[fitted], **{OFFSETS[which]: offset[fitted]},
+            **watching(which, X, y, watched, offset, weight),
+        )  # fmt: skip
+        best = model.best_iteration_ if hasattr(model, "best_iteration_") else model.best_iteration
+        rounds.append(best + (which != "lightgbm"))
+    assert search.refit_n_iterations_ == int(np.median(rounds)) < 150
+
+
+@pytest.mark.parametrize("which", THREE)
+def test_offsets_of_the_test_rows_are_not_guessed(which):
+    X, y = DIABETES
+    search = search_of(offset_booster(which, "Regressor"), SAME, n_iter=1, eval_set="test")
+    with pytest.raises(ValueError, match=f'eval_set="test" knows no {OFFSETS[which]} of the test rows'):
+        search.fit(X, y, **{OFFSETS[which]: y})
+    assert search.fit(X, y, **{OFFSETS[which]: None}).refit_n_iterations_ < 150
+
+
+LISTS = {
+    "class_weights": [[1, 1], [1, 3]],
+    "class_weights by class": [{0: 1, 1: 2}, {1: 3, 0: 1}],
+    "cat_features": [[0], [0, 1]],
+    "monotone_constraints": [[0] * 6, [0, 0, 1, 0, 0, 0]],
+}
+
+
+@pytest.mark.parametrize("which", LISTS)
+@pytest.mark.parametrize("early", [{}, {"early_stopping_rounds": 5}])
+def test_catboost_takes_lists_and_dicts_to_search_among(which, early):
+    X, y = CANCER[0][:, :6].astype(object), CANCER[1]
+    X[:, :2] = CANCER[0][:, :2].astype(int)
+    space = {which.split()[0]: LISTS[which]}
+    options = {"n_iter": 2, "sampler": "grid", "cv": 2, "scoring": "neg_log_loss"}
+    tables = []
+    for resource in ("folds", "iterations"):
+        search = search_of(catboost(n_estimators=30, **early), space, resource=resource, pruner="auto", **options)
+        tables.append(search.fit(X, y).cv_results_["mean_test_score"])
+        inside = [2 in t.curves for t in search.study_.trials]
+        # of unsorted labels and of early stopping there is nothing from inside
+        reported = resource == "iterations" and not early
+        assert inside == [reported, reported and which != "class_weights by class"]
+    np.testing.assert_array_equal(*tables)
+
+
+def test_catboost_with_a_baseline_is_fitted_with_reports_asked_for():
+    X, y = DIABETES
+    model = pytest.importorskip("catboost").CatBoostRegressor(n_estimators=20, verbose=0, allow_writing_files=False)
+    tables = [
+        search_of(model, {"depth": [2, 3]}, n_iter=2, resource=resource, pruner="auto")
+        .fit(X, y, baseline=10.0 * X[:, 2])
+        .cv_results_["mean_test_score"]
+        for resource in ("folds", "iterations")
+    ]
+    np.testing.assert_array_equal(*tables)
 
 
 # The simplest good candidate

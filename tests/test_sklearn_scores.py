@@ -20,6 +20,7 @@ from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.metrics import get_scorer, log_loss, make_scorer
+from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -228,3 +229,104 @@ def test_a_pipeline_without_a_last_step():
     with pytest.warns(UserWarning, match="passthrough does not report"):
         search = inside(estimator, {"m__with_std": [True, False]}, n_iter=2, scoring=lambda e, X, y: 1.0)
     assert search.best_score_ == 1.0
+
+
+# Estimators that are not quite the library's
+
+
+class Doubles(BaseEstimator):
+    """A sampler in the manner of imbalanced-learn: it has no part in predictions."""
+
+    def fit_resample(self, X, y):
+        return np.concatenate([X, X]), np.concatenate([y, y])
+
+
+class WithSamplers(Pipeline):
+    """A pipeline in the manner of imbalanced-learn's."""
+
+    def _validate_steps(self):
+        pass
+
+    def _iter(self, with_final=True, filter_passthrough=True, filter_resample=True):
+        steps = super()._iter(with_final, filter_passthrough)
+        return (s for s in steps if not hasattr(s[2], "fit_resample"))
+
+    def fit(self, X, y=None, **params):
+        for _, step in self.steps[:-1]:
+            X, y = step.fit_resample(X, y)
+        self.steps[-1][1].fit(X, y, **params)
+        return self
+
+
+@pytest.mark.parametrize("resource", ["folds", "iterations"])
+def test_samplers_in_a_pipeline_are_passed_by(resource):
+    estimator = WithSamplers([("d", Doubles()), ("m", FOREST)])
+    options = {"cv": 3, "n_iter": 3, "sampler": "random", "random_state": 0, "error_score": "raise"}
+    search = BayesSearchCV(estimator, {"m__max_depth": [1, 2, 3]}, pruner=NEVER, resource=resource, **options)
+    search.fit(*IRIS)
+    assert set(search.cv_results_["status"]) == {"complete"}
+    assert bool(curves(search)) == (resource == "iterations")
+
+
+class Fussy(Stateless):
+    """Transforms the rows of predictions only, as metadata that they are given may ask of it."""
+
+    def transform(self, X):
+        if len(X) == 50 and not getattr(self, "fitting", True):
+            raise RuntimeError("no metadata")
+        self.fitting = False
+        return X
+
+
+def test_rows_that_cannot_be_transformed_inside_a_fit_are_not_watched():
+    estimator = Pipeline([("s", Fussy()), ("m", FOREST)])
+    with pytest.warns(UserWarning, match="RandomForestClassifier is not watched inside its fit.*no metadata"):
+        search = inside(estimator, {"m__max_depth": [1]}, n_iter=1, scoring=lambda e, X, y: 1.0)
+    assert curves(search) == []
+    assert search.best_score_ == 1.0
+
+
+class OwnArguments(RandomForestClassifier):
+    def __init__(self, trees=5, random_state=None):
+        super().__init__(n_estimators=trees, random_state=random_state)
+        self.trees = trees
+
+    def get_params(self, deep=True):
+        return {"trees": self.trees, "random_state": self.random_state}
+
+
+class OwnForest(RandomForestClassifier):
+    def fit(self, X, y):
+        return super().fit(X[::2], y[::2])
+
+
+def own(module, name):
+    """Return a subclass that fits in a way of its own."""
+    library = pytest.importorskip(module)
+
+    def fit(self, X, y):
+        return getattr(library, name).fit(self, X[::2], y[::2])
+
+    return type(f"Own{name}", (getattr(library, name),), {"fit": fit, "__module__": __name__})
+
+
+@pytest.mark.parametrize(
+    ("make", "space"),
+    [
+        (lambda: OwnArguments(random_state=0), {"trees": [5, 7]}),
+        (lambda: OwnForest(9, random_state=0), {"max_depth": [2, 3]}),
+        (lambda: own("xgboost", "XGBClassifier")(n_estimators=9), {"max_depth": [2, 3]}),
+        (lambda: own("lightgbm", "LGBMClassifier")(n_estimators=9, verbose=-1), {"num_leaves": [4, 8]}),
+        (lambda: pytest.importorskip("xgboost").XGBRFClassifier(n_estimators=9), {"max_depth": [2, 3]}),
+    ],
+)
+def test_what_fits_in_a_way_of_its_own_is_left_alone(make, space):
+    options = {"cv": 3, "scoring": "accuracy", "error_score": "raise"}
+    plain = GridSearchCV(make(), space, **options).fit(*IRIS)
+    with pytest.warns(UserWarning, match="does not report from inside its fit"):
+        search = inside(make(), space, n_iter=2, scoring="accuracy")
+    found = {
+        str(p): s for p, s in zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True)
+    }
+    for params, score in zip(plain.cv_results_["params"], plain.cv_results_["mean_test_score"], strict=True):
+        assert found[str(params)] == score
