@@ -113,7 +113,8 @@ class BayesSearchCV(BaseSearchCV):
         eval_set: What XGBoost, LightGBM and CatBoost watch where they stop early (``early_stopping_rounds`` and the
             like) and ``fit`` gives them no rows to watch: ``"split"``, a part of the training fold, or ``"test"``, the
             test fold itself; its scores are then better than on unseen rows. The last fit runs as many rounds as
-            were best in the folds, by the median, on all rows.
+            were best in the folds, by the median, on all rows. Offsets of ``fit`` (``base_margin``, ``init_score``,
+            ``baseline``) need ``"split"``.
         validation_fraction: The part of the training fold for ``eval_set="split"``. Steps of a ``Pipeline`` before the
             booster are fitted on the whole training fold.
         complexity: For ``refit="1se"``: the name of a parameter of which less is simpler (``"-C"``: more is; None is
@@ -134,7 +135,8 @@ class BayesSearchCV(BaseSearchCV):
 
     Ctrl-C ends the search as ``timeout`` does: what is done is kept, with a warning, and the best candidate is fitted
     on all of the data if ``refit`` says so; only before the first complete candidate is the interrupt raised.
-    Candidates that have not run all of their folds by then are no rows, and count as failed in ``study_``.
+    Complete is who ran all folds and did not fail. Candidates that have not run all of their folds by then are no rows,
+    and LOST in ``study_``.
 
     Example:
         >>> from scipy.stats import loguniform
