@@ -70,7 +70,8 @@ class Space(Mapping[str, Distribution]):
         self.names: tuple[str, ...] = tuple(order)
         #: Distributions in the order of `names`.
         self.dists: tuple[Distribution, ...] = tuple(self._dists.values())
-        self._coded = {n: d for n, d in self._dists.items() if isinstance(d, Categorical)}  # the rest is stored as is
+        # the rest is stored as is
+        self._coded = {n: d for n, d in self._dists.items() if isinstance(d, Categorical | Sampled)}
         self._weights = {j: d.weights for j, d in enumerate(self.dists) if isinstance(d, Categorical) and d.weights}
         column = {n: j for j, n in enumerate(self.names)}
         # (child column, [(parent column, table of parent levels that switch it on)])

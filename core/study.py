@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import hints, loop, pruners, samplers
-from .distributions import Distribution
+from .distributions import Distribution, Sampled
 from .events import Event, check_attr, check_json
 from .history import History
 from .log import Log
@@ -536,7 +537,10 @@ class Study:
 
     def _write_params(self, kind: str, number: int, space: Space, params: Mapping[str, Any]) -> None:
         self._declare(space)
-        self._log.write((kind, number, (space.id, space.pack(params))))
+        packed = space.pack(params)
+        if self._log.storage.shared and not space.columns.modelled.all():
+            _check_drawn(space, packed)
+        self._log.write((kind, number, (space.id, packed)))
 
     def _declare(self, space: Space) -> None:
         """Write a space to the log before its first use."""
@@ -588,3 +592,16 @@ def _end_state(state: TrialState | str | None, what: str) -> TrialState:
     if name not in names:
         raise ValueError(f"{what}: state must be one of {list(names)}, got {state!r}.")
     return TrialState[name]
+
+
+def _check_drawn(space: Space, packed: Mapping[str, Any]) -> None:
+    """Refuse what an ``rvs`` has drawn if a storage would not give it back as it is."""
+    for name, value in packed.items():
+        if isinstance(space[name], Sampled):
+            check_json(value, name)
+            back = json.loads(json.dumps(value))
+            if repr(back) != repr(value):
+                raise TypeError(
+                    f"{name}: {value!r}, drawn by its rvs, would come back from a storage as {back!r}; "
+                    "give a list of choices, or draw what JSON can hold."
+                )

@@ -3,6 +3,7 @@
 import json
 import math
 
+import inloop
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space
@@ -260,3 +261,33 @@ def test_encode_marks_what_it_cannot_place():
 def test_size():
     assert Space({"a": Int(1, 3), "b": ["x", "y"], "c": Float(0, 1, step=0.25)}).size == 30
     assert Space({"a": Int(1, 3), "b": Float(0, 1)}).size is None
+
+
+class Draws:
+    """Draws with numpy's old generator, as scikit-learn gives it."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def rvs(self, random_state=None):
+        return self.make(random_state.randint(1, 9))
+
+
+@pytest.mark.parametrize("url", [None, "s.db"])
+@pytest.mark.parametrize("make", [int, np.int64, np.float32, lambda k: [k, 2 * k], lambda k: {"a": k}])
+def test_what_rvs_draws_is_kept(make, url, tmp_path):
+    options = {"study_name": "s", "space": {"a": Draws(make)}, "sampler": "random"}
+    options["storage"] = url and f"{tmp_path}/{url}"
+    study = inloop.create_study(**options, seed=0)
+    taken = [study.ask().params["a"] for _ in range(5)]
+    if url:
+        study = inloop.create_study(**options, load_if_exists=True)
+    assert [t.params["a"] for t in study.trials] == taken
+
+
+@pytest.mark.parametrize("make", [lambda k: (k, k), lambda k: {k: 1}, lambda k: np.array([k]), lambda k: {k}])
+def test_what_rvs_draws_and_json_would_change_is_refused_by_name(make, tmp_path):
+    inloop.create_study(space={"a": Draws(make)}, sampler="random").ask()
+    study = inloop.create_study(storage=f"{tmp_path}/s.db", space={"a": Draws(make)}, sampler="random")
+    with pytest.raises(TypeError, match=r"^a: "):
+        study.ask()
