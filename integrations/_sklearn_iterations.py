@@ -601,8 +601,10 @@ def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
             rows = order[done : (done := n * step // _PARTS)]
             params = _check_method_params(X, params=kwargs, indices=rows)
             part = None if y is None else _safe_indexing(y, rows)
-            judged.partial_fit(_safe_indexing(X, rows), part, **classes, **params)
-            if watch(step, score(judged)):
+            with np.errstate(divide="ignore"):  # of a class that none of these rows has
+                judged.partial_fit(_safe_indexing(X, rows), part, **classes, **params)
+                stops = watch(step, score(judged))
+            if stops:
                 vars(estimator).update(vars(judged))
                 return
     estimator.fit(*args, **kwargs)

@@ -330,3 +330,13 @@ def test_what_fits_in_a_way_of_its_own_is_left_alone(make, space):
     }
     for params, score in zip(plain.cv_results_["params"], plain.cv_results_["mean_test_score"], strict=True):
         assert found[str(params)] == score
+
+
+def test_a_class_that_the_first_rows_lack_is_no_warning():
+    X, y = IRIS[0][:102], IRIS[1][:102]  # two rows of the last class
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search = BayesSearchCV(
+            GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, n_iter=2, cv=2, resource="iterations", pruner=NEVER
+        ).fit(X, y)
+    assert curves(search)
