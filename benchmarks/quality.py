@@ -77,7 +77,7 @@ EXPERIMENTS = {
     "ablations": Experiment(
         "dev", ",".join(["inloop GP", *ABLATIONS]), trials=50, seeds=3, against="inloop GP", also=report.changes
     ),
-    "peers": Experiment(rivals="random,inloop,Optuna TPE group,scikit-optimize,SMAC", seeds=2),
+    "peers": Experiment(rivals="random,inloop,Optuna TPE group,scikit-optimize,SMAC", seeds=5),
 }
 SETS = {
     "test": problems.TEST, "conditional": problems.CONDITIONAL, "dev": problems.DEV, "tabular": problems.TABULAR,
