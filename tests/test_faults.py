@@ -569,6 +569,37 @@ def test_an_open_transaction_of_postgresql_hides_no_event(postgresql):
         assert [e.worker for e in seen] == ["late", "w"]
 
 
+@pytest.mark.parametrize("where", ["postgresql", "mariadb"])
+@pytest.mark.parametrize("since", [0, 2, 3])
+def test_an_event_that_shows_after_those_behind_it_is_waited_for(request, where, since):
+    with empty(request.getfixturevalue(where).url) as storage:
+        storage.create("s", header())
+        storage.append("s", [report("w", i) for i in range(5)])
+        with storage._engine.connect() as c:
+            row = c.exec_driver_sql(
+                "SELECT study, position, worker, seq, line FROM inloop_event WHERE position = 3"
+            ).one()
+            c.exec_driver_sql("DELETE FROM inloop_event WHERE position = 3")
+
+            def show():
+                time.sleep(0.1)
+                put = "INSERT INTO inloop_event (study, position, worker, seq, line) VALUES (%s, %s, %s, %s, %s)"
+                c.exec_driver_sql(put, tuple(row))
+
+            late = threading.Thread(target=show)
+            late.start()
+            assert [e.seq for e in storage.read("s", since)][-3:] == [2, 3, 4]
+            late.join()
+            c.exec_driver_sql("DELETE FROM inloop_event WHERE position = 3")
+            with pytest.raises(StorageError, match="lost"):
+                storage.read("s", since)
+        storage.delete("s")
+        start = time.monotonic()
+        with pytest.raises(StudyNotFound):
+            storage.read("s", 2)
+        assert time.monotonic() - start < 1
+
+
 def stop_in_transaction(url):
     """Take the lock of a study as an append does, and stop."""
     storage = open_storage(url)

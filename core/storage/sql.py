@@ -20,6 +20,9 @@ _T = TypeVar("_T")
 
 _LAYOUT = 1  # of the tables
 _PAGE = 5000  # events of one query
+# seconds between looks for an event that is missing before others: under load MariaDB has been seen to show a commit
+# for a moment before one that it came after
+_PAUSES = (0.01, 0.05, 0.25, 1.0)
 _IDLE = 10  # seconds after which the server ends a worker that stopped in the middle of an append
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 
@@ -155,12 +158,16 @@ class SqlStorage(Storage):
         before = min(since, 1)
         query = "SELECT position, line FROM inloop_event WHERE study = %s AND position >= %s ORDER BY position LIMIT %s"
         given = (number, since - before, limit + before)
-        rows = self._do(lambda c: c.exec_driver_sql(query, given).all())
-        if not rows or rows[0][0] != since - before or rows[-1][0] - rows[0][0] + 1 != len(rows):
+        for pause in (*_PAUSES, None):
+            rows = self._do(lambda c: c.exec_driver_sql(query, given).all())
+            if rows and rows[0][0] == since - before and rows[-1][0] - rows[0][0] + 1 == len(rows):
+                return [line for _, line in rows[before:]]
             if not self._do(lambda c: c.exec_driver_sql("SELECT 1 FROM inloop_study WHERE id = %s", (number,)).all()):
-                raise self._missing(study)
-            raise StorageError(f"{self}: event {since} of study {study!r}, or one after it, has been lost.")
-        return [line for _, line in rows[before:]]
+                break
+            if pause is None:
+                raise StorageError(f"{self}: event {since} of study {study!r}, or one after it, has been lost.")
+            time.sleep(pause)
+        raise self._missing(study)
 
     def _append(self, c: sa.Connection, number: int, rows: list[tuple[str, int, str]]) -> int | None:
         """Append, all or nothing; return the new length of the log, None if there is no such study."""
