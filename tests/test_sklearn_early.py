@@ -17,7 +17,7 @@ from inloop.integrations._sklearn_space import WHICH
 from inloop.integrations.sklearn import BayesSearchCV
 from scipy import stats
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -215,11 +215,25 @@ def test_each_class_keeps_a_row_and_the_others_are_stratified(sizes, labels, fra
             assert abs(np.sum(y[watched] == label) - (fraction * size if size > 1 else 0)) <= 1
 
 
-@pytest.mark.parametrize("which", THREE)
-@pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "b", "c"]])
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.parametrize("error_score", [0.0, np.nan])
+def test_the_last_fit_runs_the_rounds_of_the_folds_that_were_fitted(error_score):
+    X, y = load_iris(return_X_y=True)
+    folds = [(np.arange(50, 150), np.arange(50)), (np.r_[:40, 50:90, 100:140], np.r_[40:50, 90:100, 140:150])]
+    options = {"cv": folds, "error_score": error_score, "n_iter": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a score of NaN
+        search = search_of(xgboost(early_stopping_rounds=3), SAME, **options).fit(X, y)  # the first lacks class 0
+    assert np.array_equal(search.cv_results_["split0_test_score"], [error_score], equal_nan=True)
+    assert rounds_of(search.best_estimator_) == search.refit_n_iterations_ < 150
+
+
+# XGBoost takes numbers alone
+LABELLED = [(which, [0, 1, 2]) for which in THREE] + [(which, list("abc")) for which in THREE if which != "xgboost"]
+
+
+@pytest.mark.parametrize(("which", "labels"), LABELLED)
 def test_rows_of_classes_that_were_not_fitted_are_not_watched(which, labels):
-    if which == "xgboost" and labels != [0, 1, 2]:
-        pytest.skip("XGBoost takes numbers alone")
     X, y = CANCER[0], CANCER[1].copy()
     y[:9] = 2
     y = np.array(labels)[y]
