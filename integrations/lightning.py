@@ -280,5 +280,5 @@ def _restored(cls: type, packages: tuple[str, ...], given: dict[str, Any]) -> Li
 
 def _validates_once(trainer: Any) -> bool:
     """Return whether an epoch has at most one validation, at its end; an integer 1 is one after every batch."""
-    interval = trainer.val_check_interval
+    interval = getattr(trainer, "val_check_interval", None)  # none where it is a duration
     return isinstance(interval, float) and interval == 1.0 and trainer.check_val_every_n_epoch is not None

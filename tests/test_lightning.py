@@ -229,6 +229,15 @@ def test_steps(kwargs, steps):
         assert list(curve(trial).values()) == net.said[: len(steps)]
 
 
+def test_validations_at_intervals_of_time():
+    if not hasattr(trainer(), "_val_check_time_interval"):
+        pytest.skip("this Lightning has none")
+    trial = ask(Stop(3))
+    net, t = fit(trial, val_check_interval={"seconds": 0})
+    assert curve(trial) == dict(enumerate(net.said, start=1))
+    assert (t.global_step, trial.pruned) == (3, True)
+
+
 def test_steps_as_asked():
     trial = ask()
     fit(trial, hook=LightningPruningCallback(trial, "val_loss", step="global_step"))
