@@ -1,5 +1,6 @@
 """Laws of storages: one table of them, one set of laws; then what each has of its own."""
 
+import contextlib
 import json
 import math
 import multiprocessing
@@ -241,6 +242,41 @@ def test_studies_are_created_once_and_deleted(opened):
     assert [len(s.read("s", 0)) for s in (one, two)] == [1, 1]
 
 
+def test_a_study_made_again_is_not_the_one_that_was_deleted(opened):
+    stray, other = opened(), opened()
+    beat = Event("w", 6, "beat", -1, None)
+    calls = [lambda: stray.append("s", [beat]), lambda: stray.exchange("s", [beat], 6)]
+    if stray is not other:  # memory has one handle, which has made the new log
+        calls += [lambda: stray.read("s", 6), lambda: stray.read("s", 10)]
+    stray.create("s", header())
+    fill(stray, "w", 5)
+    other.delete("s")
+    other.create("s", [Event("new", 0, "study", -1, {})])
+    fill(other, "v", 9)
+    for call in calls * 2:
+        with pytest.raises(StudyNotFound, match=r"study 's'.* was deleted; what has its name now is another one"):
+            call()
+    with contextlib.suppress(StudyNotFound):
+        assert stray.append_next("s", beat, 10) is None
+    assert len(opened().read("s", 0)) == 10
+    assert len(stray.read("s", 0)) == 10  # who starts anew gets the new one
+
+
+def test_a_worker_of_a_deleted_study_changes_nothing_in_the_one_of_its_name(opened):
+    stray, maker = opened(), opened()
+    space = {"x": inloop.Float(0, 1)}
+    old = inloop.create_study(storage=stray, study_name="s", space=space, sampler="random", seed=0)
+    trial = old.ask()
+    inloop.delete_study("s", maker)
+    new = inloop.create_study(storage=maker, study_name="s", space=space, sampler="random", seed=1)
+    mine = new.ask()
+    for _ in range(2):
+        with pytest.raises(StudyNotFound):
+            old.tell(trial, -100.0)
+    assert new.tell(mine, 0.5).value == 0.5
+    assert [(t.number, t.params, t.value) for t in new.trials] == [(0, mine.params, 0.5)]
+
+
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 256, 3])
 def test_names_that_no_storage_could_hold_are_refused(storage, name):
     with pytest.raises(ValueError, match="study_name must be"):
@@ -468,22 +504,6 @@ def test_a_newer_layout_is_refused(tmp_path):
         SqliteStorage(tmp_path / "s.db").read("s", 0)
 
 
-@pytest.mark.parametrize("opened", ["sqlite", "postgresql", "mariadb"], indirect=True)
-def test_a_study_made_again_is_not_the_one_that_was_deleted(opened):
-    stray, other = opened(), opened()
-    stray.create("s", header())
-    fill(stray, "w", 5)
-    other.delete("s")
-    other.create("s", [Event("new", 0, "study", -1, {})])
-    fill(other, "v", 9)
-    for _ in range(2):
-        with pytest.raises(StudyNotFound):
-            stray.append("s", [Event("w", 6, "x", -1, None)])
-        with pytest.raises(StudyNotFound):
-            stray.read("s", 6)
-    assert len(stray.read("s", 0)) == 10  # who starts anew gets the new one
-
-
 def test_a_writer_that_holds_the_file_for_too_long_is_named(tmp_path):
     with SqliteStorage(tmp_path / "s.db", timeout=0.2) as storage:
         storage.create("s", header())
@@ -691,6 +711,33 @@ def test_clients_wait_for_a_server_that_restarts(tmp_path):
         assert [e.seq for e in client.read("s", 1)] == list(range(300))
     server.close()
     storage.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_clients_are_told_of_a_study_that_was_made_again_without_their_server(tmp_path, kind):
+    owner = MemoryStorage() if kind == "memory" else SqliteStorage(tmp_path / "s.db")
+    served = owner if kind == "memory" else SqliteStorage(tmp_path / "s.db")
+    beat = Event("v", 1, "beat", -1, None)
+    owner.create("s", header())
+    server = Server(served)
+    with ClientStorage(server.address, server.authkey) as stray, ClientStorage(server.address, server.authkey) as late:
+        assert len(stray.read("s", 0)) == len(stray.read("s", 0)) == 1
+        assert stray.read("s", 1) == []
+        owner.delete("s")
+        owner.create("s", [Event("new", 0, "study", -1, {}), Event("new", 1, "beat", -1, None)])
+        for again in range(3):
+            for call in (lambda: stray.append("s", [beat]), lambda: stray.read("s", 1)):
+                with pytest.raises(StudyNotFound):
+                    call()
+            if again == 0:
+                assert len(late.read("s", 0)) == 2
+            else:
+                server.close()
+                server = Server(served, *server.address, authkey=server.authkey)
+        assert late.append("s", [beat]) == 2
+    server.close()
+    served.close()
+    owner.close()
 
 
 def test_a_forked_child_does_not_keep_the_port(tmp_path):

@@ -55,6 +55,7 @@ class MemoryStorage(Storage):
     def __init__(self) -> None:
         self._server: Server | None = None
         self._logs = _Logs()
+        self._gone: dict[str, set[str]] = {}  # study -> who has written to deleted logs of that name
         self._lock = threading.Lock()
 
     def create(self, study: str, events: Sequence[Event]) -> None:
@@ -68,8 +69,10 @@ class MemoryStorage(Storage):
 
     def delete(self, study: str) -> None:
         with self._lock:
-            if self._logs.pop(study, None) is None:
+            log = self._logs.pop(study, None)
+            if log is None:
                 raise StudyNotFound(study, list(self._logs))
+            self._gone.setdefault(study, set()).update(log.last)
 
     def names(self) -> list[str]:
         with self._lock:
@@ -82,6 +85,8 @@ class MemoryStorage(Storage):
         try:
             for event in events:
                 worker, seq, _, _, _ = event
+                if worker not in last and worker in self._gone.get(study, ()):
+                    raise StudyNotFound(study, list(self._logs))  # of that log; a worker has one study alone
                 if seq > last.get(worker, -1):
                     last[worker] = seq
                 elif log.holds(event):  # a worker's events come in order, unless they are repeated

@@ -2,7 +2,8 @@
 
 One message is one request or reply: JSON text in the framing of `multiprocessing.connection`, after its
 mutual challenge with a shared key (HMAC). A request is ``[operation, study, argument, argument]``, a reply
-``["ok", result]`` or ``["no", error, text]``; nothing that is received is ever unpickled or run.
+``["ok", result]`` or ``["no", error, text]``; nothing that is received is ever unpickled or run. A client that has
+read a log from its start names it by the uid of its first event, too: another one may have got the study's name.
 The connection is authenticated, not encrypted.
 """
 
@@ -73,6 +74,7 @@ class Server:
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
         self._strangers: dict[Connection, float] = {}  # at their handshake -> deadline
+        self._uids: dict[str, str] = {}  # study -> uid of the first event of the log that ``storage`` takes for its own
         self._closed = False
         _servers.add(self)
         self._thread = threading.Thread(target=self._accept, name="inloop-server", daemon=True)
@@ -162,12 +164,33 @@ class Server:
     def _reply(self, request: bytes, name: str) -> bytes:
         try:
             operation, study, *arguments = json.loads(request)
-            return _OPERATIONS[operation](self.storage, study, *arguments).encode()
+            return _OPERATIONS[operation](self, study, *arguments).encode()
         except (StudyExists, StudyNotFound, StorageError) as error:
             return _no(error)
         except Exception as error:
             logger.warning("server: a request of %s failed", name, exc_info=error)
             return _no(StorageError(f"the server could not do that: {error!r}"))
+
+    def check(self, study: str, uid: str | None) -> None:
+        """Refuse a request about a log that was deleted, though there is a new one of that name.
+
+        Args:
+            study: Name of the study.
+            uid: Of the first event of the log that the client means; None: whichever there is.
+
+        Raises:
+            StudyNotFound: If the study's log is another one.
+        """
+        if uid is None or (self.storage.shared and self._uids.get(study) == uid):
+            return
+        # memory is asked every time: its owner deletes without the server
+        self._uids[study] = found = self.storage.read(study, 0, 1)[0].uid
+        if found != uid:
+            raise StudyNotFound(study, self.storage.names())
+
+    def renew(self, study: str) -> None:
+        """Look anew which log a study has."""
+        self._uids.pop(study, None)
 
     def _forget(self) -> None:
         """Close a forked child's copies of the sockets: they would keep the port after its owner's death."""
@@ -226,6 +249,7 @@ class ClientStorage(Storage):
         self.patience = patience
         self._link = _Link()
         self._met = False  # whether the server has ever answered
+        self._uids: dict[str, str] = {}  # study -> uid of its log's first event
 
     @classmethod
     def from_url(cls, url: str) -> ClientStorage:
@@ -247,22 +271,27 @@ class ClientStorage(Storage):
     def create(self, study: str, events: Sequence[Event]) -> None:
         check_name(study)
         self._call("create", study, _lines(events))
+        self._uids[study] = events[0].uid
 
     def delete(self, study: str) -> None:
         self._call("delete", study)
+        self._uids.pop(study, None)
 
     def names(self) -> list[str]:
         return list(self._call("names", ""))
 
     def append(self, study: str, events: Sequence[Event]) -> int:
-        return int(self._call("append", study, _lines(events)))
+        return int(self._call("append", study, _lines(events), self._uids.get(study)))
 
     def read(self, study: str, since: int, limit: int | None = None) -> list[Event]:
         events: list[Event] = []
         while limit is None or len(events) < limit:
             page = _PAGE if limit is None else min(_PAGE, limit - len(events))
-            lines = self._call("read", study, since + len(events), page)
+            at = since + len(events)
+            lines = self._call("read", study, at, page, self._uids.get(study) if at else None)
             events += from_json_lines(lines)
+            if at == 0 and events:  # who starts anew gets the log that there is
+                self._uids[study] = events[0].uid
             if len(lines) < page:
                 break
         return events
@@ -360,26 +389,33 @@ class _Link:
             self._connection = None
 
 
-def _create(storage: Storage, study: str, lines: list[str]) -> str:
-    storage.create(study, from_json_lines(lines))
+def _create(server: Server, study: str, lines: list[str]) -> str:
+    server.storage.create(study, from_json_lines(lines))
+    server.renew(study)
     return '["ok",null]'
 
 
-def _delete(storage: Storage, study: str) -> str:
-    storage.delete(study)
+def _delete(server: Server, study: str) -> str:
+    server.storage.delete(study)
+    server.renew(study)
     return '["ok",null]'
 
 
-def _names(storage: Storage, _: str) -> str:
-    return json.dumps(["ok", storage.names()])
+def _names(server: Server, _: str) -> str:
+    return json.dumps(["ok", server.storage.names()])
 
 
-def _append(storage: Storage, study: str, lines: list[str]) -> str:
-    return f'["ok",{storage.append(study, from_json_lines(lines))}]'
+def _append(server: Server, study: str, lines: list[str], uid: str | None = None) -> str:
+    server.check(study, uid)
+    return f'["ok",{server.storage.append(study, from_json_lines(lines))}]'
 
 
-def _read(storage: Storage, study: str, since: int, limit: int) -> str:
-    return json.dumps(["ok", _lines(storage.read(study, since, min(limit, _PAGE)))])
+def _read(server: Server, study: str, since: int, limit: int, uid: str | None = None) -> str:
+    server.check(study, uid)
+    events = server.storage.read(study, since, min(limit, _PAGE))
+    if since == 0:
+        server.renew(study)
+    return json.dumps(["ok", _lines(events)])
 
 
 _OPERATIONS: dict[str, Callable[..., str]] = {

@@ -25,7 +25,7 @@ class StudyExists(ValueError):
 
 
 class StudyNotFound(KeyError):
-    """Raised when there is no study of that name."""
+    """Raised when there is no study of that name, or it is not the one that it was."""
 
     def __init__(self, study: str, names: Sequence[str], where: str = "") -> None:
         super().__init__(study, names, where)
@@ -34,7 +34,10 @@ class StudyNotFound(KeyError):
         self.where = where
 
     def __str__(self) -> str:
-        return f"No study named {self.study!r}{self.where and f' in {self.where}'}; there are {sorted(self.names)}."
+        place = self.where and f" in {self.where}"
+        if self.study in self.names:
+            return f"The study {self.study!r}{place} was deleted; what has its name now is another one: load it anew."
+        return f"No study named {self.study!r}{place}; there are {sorted(self.names)}."
 
 
 class StorageError(RuntimeError):
