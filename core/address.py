@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .space import Space
-from .storage import Storage
+from .storage import Storage, StudyNotFound
 from .trial import Trial
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Address:
 
     Attributes:
         study_name: Its name in the storage.
+        uid: Of the study itself, that of its log's first event: one made anew has the name and the storage, too.
         storage: Its storage; of a study in memory, a client of it.
         worker: Name of the process it comes from; there, the study itself is found again.
         sampler, pruner, space, lease: As in `Study`.
@@ -36,6 +37,7 @@ class Address:
     """
 
     study_name: str
+    uid: str
     storage: Storage
     worker: str
     sampler: Sampler
@@ -51,22 +53,28 @@ class Address:
         with _lock:
             _home[os.getpid(), log.worker] = study
         live = tuple(s for s in log.history.spaces.values() if s.holds_more_than_json)
-        storage = log.storage.elsewhere()
-        return cls(study.study_name, storage, log.worker, study.sampler, study.pruner, study.space, study.lease, live)
+        place = study.study_name, log.history.uid, log.storage.elsewhere(), log.worker
+        return cls(*place, study.sampler, study.pruner, study.space, study.lease, live)
 
     def open(self) -> Study:
-        """Return the study: itself in its own process, else a client of it, one for each process."""
+        """Return the study: itself in its own process, else a client of it, one for each process.
+
+        Raises:
+            StudyNotFound: If it was deleted.
+        """
         from .study import Study
 
         with _lock:
             home = _home.get((os.getpid(), self.worker))
             if home is not None:
                 return home
-            key = (os.getpid(), pickle.dumps(self.storage), self.study_name)
+            key = (os.getpid(), pickle.dumps(self.storage), self.uid)
             study = _opened.get(key)
             if study is None:
                 _opened.clear()  # a worker serves one study at a time
                 study = Study(self.study_name, self.storage, self.sampler, self.pruner, self.space, self.lease)
+                if study._log.history.uid != self.uid:
+                    raise StudyNotFound(self.study_name, self.storage.names())
                 _opened[key] = study
         study.pruner = self.pruner
         for space in self.spaces:

@@ -129,6 +129,11 @@ def _settle(study: Study, trial: Trial, future: Any) -> None:
     error = future.exception()
     if error is None:
         if not record.finished:
+            logger.warning(
+                "trial %d is LOST: its task has ended, but the study knows nothing of it; did its worker write "
+                "to another storage?",
+                record.number,
+            )
             study._log.finish(record, TrialState.LOST, None)
         return
     if isinstance(error, concurrent.futures.BrokenExecutor) or type(error).__name__ in _DEATHS:

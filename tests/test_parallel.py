@@ -210,6 +210,64 @@ def test_an_executor_that_takes_no_tasks_leaves_no_trial_running(executor, error
     assert [t.state for t in study.trials] == [TrialState.FAILED]
 
 
+@contextlib.contextmanager
+def one_file(path):
+    yield path, lambda: inloop.delete_study("s", path)
+
+
+@contextlib.contextmanager
+def new_files(path):
+    def remove():
+        for file in Path(path).parent.glob("study.db*"):
+            file.unlink()
+
+    yield path, remove
+
+
+@contextlib.contextmanager
+def one_server(path):
+    with inloop.storage.Server(inloop.storage.MemoryStorage()) as server:
+        storage = inloop.storage.ClientStorage(server.address, server.authkey)
+        yield storage, lambda: inloop.delete_study("s", storage)
+
+
+@pytest.mark.parametrize("place", [one_file, new_files, one_server])
+def test_workers_that_outlive_a_study_serve_the_one_made_anew(tmp_path, place, caplog):
+    with place(str(tmp_path / "study.db")) as (storage, remove), pool("fork") as executor:
+        for n in (3, 5, 4):
+            study = inloop.create_study(storage=storage, study_name="s", seed=n, sampler="random", pruner=NopPruner())
+            study.optimize(curve, n_trials=n, executor=executor)
+            assert [(t.state, t.reports) for t in study.trials] == [(TrialState.COMPLETE, 12)] * n
+            assert not caplog.records  # of broken pools, above all
+            remove()
+
+
+def test_a_trial_does_not_arrive_in_another_study_of_its_name(tmp_path):
+    path = str(tmp_path / "study.db")
+    study = inloop.create_study(storage=path, study_name="s", seed=0)
+    payload = pickle.dumps(study.ask())
+    inloop.delete_study("s", path)
+    other = inloop.create_study(storage=path, study_name="s", seed=1)
+    other.ask()
+    with pool("spawn") as executor, pytest.raises(inloop.StudyNotFound, match="was deleted"):
+        executor.submit(pickle.loads, payload).result()
+    assert [t.params for t in other.trials] == [{}]
+
+
+class Forgets:
+    def submit(self, *task):
+        future = concurrent.futures.Future()
+        future.set_result(None)
+        return future
+
+
+def test_a_trial_that_nothing_was_heard_of_is_lost_with_a_warning(caplog):
+    study = inloop.create_study(seed=0, sampler=RandomSampler())
+    study.optimize(curve, n_trials=2, executor=Forgets())
+    assert [t.state for t in study.trials] == [TrialState.LOST] * 2
+    assert [f"trial {n} is LOST: its task has ended" in caplog.text for n in range(3)] == [True, True, False]
+
+
 def report_and_return(trial):
     """What a worker does that leaves it to others to ask the pruner and to tell."""
     x = trial.suggest_float("x", -1, 1)
