@@ -115,8 +115,8 @@ class LightningPruningCallback(Hook):
         return f"LightningPruningCallback{{'monitor': {self.monitor!r}}}"
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        trainers: Any = tuple(import_module(p).Trainer for p in self._packages)
-        if not isinstance(trainer, trainers):
+        package = next((p for p in self._packages if isinstance(trainer, import_module(p).Trainer)), None)
+        if package is None:
             raise TypeError(
                 f"The Trainer is of {type(trainer).__module__.partition('.trainer')[0]}, but when this "
                 f"LightningPruningCallback was made, only {self._packages[0]} was imported: import the Trainer's "
@@ -134,6 +134,13 @@ class LightningPruningCallback(Hook):
                 "Launch them from the process that runs the study, by Trainer(strategy='ddp') or 'ddp_spawn'.",
             )
         self._led(trainer, self._refuse_pruned)
+        _listen(trainer, package, self)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        _end_listening(trainer, self)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        _end_listening(trainer, self)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.fast_dev_run:
@@ -147,10 +154,6 @@ class LightningPruningCallback(Hook):
         self._course().validated = True
         if not _validates_once(trainer) or trainer.check_val_every_n_epoch != 1:
             self._look(trainer, "validation")
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if not trainer.fast_dev_run:
-            self._look(trainer, "training")
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.fast_dev_run:
@@ -261,13 +264,40 @@ def _imported() -> tuple[str, ...]:
 
 @functools.cache
 def _callback_class(cls: Any, packages: tuple[str, ...]) -> Any:
-    """Return ``cls`` as a callback of the packages.
-
-    It derives from their EarlyStopping, because Lightning calls this one, unlike other callbacks, after
-    ``LightningModule.on_train_epoch_end``, which may log the metric.
-    """
-    bases = (import_module(f"{p}.callbacks").EarlyStopping for p in packages)
+    """Return ``cls`` as a callback of the packages."""
+    bases = (import_module(p).Callback for p in packages)
     return type(cls.__name__, (cls, *bases), {"_packages": packages, "__module__": cls.__module__})
+
+
+class _Listener:
+    """Has a hook look when an epoch of training ends, after ``LightningModule.on_train_epoch_end``.
+
+    That may log the metric, and Lightning calls only callbacks of some kinds after it, such as ``EarlyStopping``. The
+    hook is none of them: a model that returns it from ``configure_callbacks`` would lose the Trainer's own, and
+    ``trainer.early_stopping_callback`` might be the hook. This one is there only while the Trainer fits.
+    """
+
+    hook: LightningPruningCallback
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.hook._look(trainer, "training")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+
+def _listen(trainer: Any, package: str, hook: LightningPruningCallback) -> None:
+    """Give the Trainer a listener, before its checkpoints, which keep what the hook has taken."""
+    kinds = import_module(f"{package}.callbacks")
+    listener: Any = type("_Listener", (_Listener, kinds.EarlyStopping), {})(hook.monitor, check_on_train_epoch_end=True)
+    listener.hook = hook
+    others = trainer.callbacks
+    at = next((i for i, c in enumerate(others) if isinstance(c, kinds.Checkpoint)), len(others))
+    trainer.callbacks = [*others[:at], listener, *others[at:]]  # another list: Lightning is going through this one
+
+
+def _end_listening(trainer: Any, hook: LightningPruningCallback) -> None:
+    trainer.callbacks = [c for c in trainer.callbacks if not (isinstance(c, _Listener) and c.hook is hook)]
 
 
 def _restored(cls: type, packages: tuple[str, ...], given: dict[str, Any]) -> LightningPruningCallback:

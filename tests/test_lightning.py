@@ -142,6 +142,31 @@ def test_beside_early_stopping_and_checkpoints(first, at, tmp_path):
     assert ended == ["success"]
 
 
+@pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.parametrize("ends", ["prune", "patience", "error"])
+def test_it_is_none_of_the_early_stoppings_of_the_trainer(configured, ends):
+    """A model may bring the hook by ``configure_callbacks``, which overrides callbacks of the Trainer of its kinds."""
+
+    class Failing(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            if ends == "error":
+                raise KeyError("mine")
+
+    trial, early = ask(Stop(1 if ends == "prune" else 99)), EarlyStopping("val_loss", patience=2)
+    hook, net = LightningPruningCallback(trial, "val_loss"), Net(values=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    net.configure_callbacks = lambda: [hook] if configured else []
+    t = trainer(*([] if configured else [hook]), early, Failing(), max_epochs=6)
+    if ends == "error":
+        with pytest.raises(KeyError):
+            t.fit(net, loader(0, 200), loader(200, 300))
+    else:
+        t.fit(net, loader(0, 200), loader(200, 300))
+        assert t.current_epoch == {"prune": 1, "patience": 3}[ends] == len(curve(trial))
+    assert t.early_stopping_callbacks == [early]
+    assert early.stopped_epoch == (2 if ends == "patience" else 0)
+    assert sorted(type(c).__name__ for c in t.callbacks) == ["EarlyStopping", "Failing", "LightningPruningCallback"]
+
+
 def test_a_prune_below_the_least_number_of_epochs_and_steps():
     trial = ask(Stop(1))
     _, t = fit(trial, min_epochs=3, min_steps=10)
