@@ -31,6 +31,7 @@ class _Course(Fit):
     Attributes:
         first: The first epoch, and the first optimizer step, of it.
         validated: Whether a validation has ended.
+        before: The metric when the newest validation began.
         kind: What has ended when the metric is there, ``"validation"`` or ``"training"``; None: not known yet.
         step: Where the metric was taken last, -1 before any.
         count: How often it was taken, over all of training.
@@ -40,6 +41,7 @@ class _Course(Fit):
 
     first: tuple[int, int] = (0, 1)
     validated: bool = False
+    before: Any = None
     kind: str | None = None
     step: int = -1
     count: int = 0
@@ -148,6 +150,10 @@ class LightningPruningCallback(Hook):
             if self._last is not None and trainer.global_step > 0:  # training goes on
                 self._fit.reported, self._fit.count = self._last
 
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run:
+            self._course().before = trainer.callback_metrics.get(self.monitor)
+
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
             return
@@ -191,8 +197,11 @@ class LightningPruningCallback(Hook):
             if ended == "training" and (fit.validated or not trainer.enable_validation):
                 raise self._not_logged(trainer, metrics)
             return False
+        value = metrics[self.monitor]
+        if ended == "validation" and value is fit.before:  # training has logged it, for its last batch
+            return False
         fit.kind = fit.kind or ended
-        value, step = metrics[self.monitor], self._place(trainer, fit)
+        step = self._place(trainer, fit)
         # the same tensor: max_steps has cut an epoch before its validation; the same step: gradients were accumulated
         if fit.kind != ended or value is fit.values or step <= fit.step:
             return False

@@ -55,6 +55,8 @@ class Net(pl.LightningModule):
     def training_step(self, batch, index):
         loss = torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
         self.log("train_loss", loss, on_step=False, on_epoch=True)
+        self.log("batch_loss", loss)
+        self.log("both_loss", loss, on_step=True, on_epoch=True)
         self.trained.append(loss.item())
         return loss
 
@@ -274,13 +276,24 @@ def test_steps_as_asked():
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"check_val_every_n_epoch": 2}, {"val_check_interval": 0.5}])
-@pytest.mark.parametrize("monitor", ["train_loss", "epoch_loss"])
+@pytest.mark.parametrize("monitor", ["train_loss", "epoch_loss", "batch_loss", "both_loss"])
 def test_metrics_of_training_are_those_of_their_epoch(monitor, kwargs):
     trial = ask()
     net, _ = fit(trial, hook=LightningPruningCallback(trial, monitor, "min"), **kwargs)
     means = [sum(net.trained[i : i + 4]) / 4 for i in range(0, 16, 4)]
-    assert list(curve(trial)) == [0, 1, 2, 3]
-    assert list(curve(trial).values()) == pytest.approx(means if monitor == "train_loss" else [0.0, 1.0, 2.0, 3.0])
+    values = {"epoch_loss": [0.0, 1.0, 2.0, 3.0], "batch_loss": net.trained[3::4]}.get(monitor, means)
+    assert curve(trial) == pytest.approx(dict(enumerate(values)))
+
+
+def test_a_metric_of_training_and_validation_is_that_of_validation():
+    class Same(Net):
+        def validation_step(self, batch, index):
+            super().validation_step(batch, index)
+            self.log("batch_loss", 2.0)
+
+    trial = ask()
+    fit(trial, net=Same(), hook=LightningPruningCallback(trial, "batch_loss", "min"), val_check_interval=0.5)
+    assert curve(trial) == dict.fromkeys(range(2, 17, 2), 2.0)
 
 
 def test_kinds_of_values():
