@@ -253,7 +253,7 @@ class Categorical:
 
     Args:
         choices: A non-empty sequence. Values need be neither hashable nor comparable
-            (None, tuples, dicts, arrays, estimators ...).
+            (None, tuples, dicts, arrays, estimators ...). One that is given twice is one choice, twice as likely.
         weights: How likely each choice is in random draws, and in the points that a model starts from; None: all the
             same. Kept so that they add up to 1.
 
@@ -276,7 +276,15 @@ class Categorical:
         object.__setattr__(self, "choices", tuple(choices))
         if not self.choices:
             raise ValueError("Categorical: choices is empty; give at least one value.")
-        object.__setattr__(self, "weights", None if weights is None else _shares(tuple(weights), len(self.choices)))
+        shares = None if weights is None else _shares(tuple(weights), len(self.choices))
+        if len(self._lookup) < len(self.choices):
+            places = [i if isinstance(c, Label) else self.index(c) for i, c in enumerate(self.choices)]
+            each = np.bincount(places, shares or np.full(len(places), 1.0 / len(places)))
+            if not each.all():
+                object.__setattr__(self, "choices", tuple(self.choices[i] for i in np.flatnonzero(each)))
+                shares = tuple(each[each > 0].tolist())
+                del self.__dict__["_lookup"]
+        object.__setattr__(self, "weights", shares)
 
     def __repr__(self) -> str:
         return f"Categorical(choices={self.choices!r}" + (f", weights={self.weights!r})" if self.weights else ")")
@@ -299,7 +307,8 @@ class Categorical:
     def index(self, value: Any) -> int:
         """Return the index of ``value`` among the choices.
 
-        The same type and value is looked for first, then an equal value of another type.
+        The same type and value is looked for first, then an equal value of another type, then one that is known
+        by the same name, where either is a `Label`.
 
         Raises:
             ValueError: If it is none of them.
@@ -311,8 +320,20 @@ class Categorical:
         if i is None:
             i = next((k for k, c in enumerate(self.choices) if same(c, value)), None)
         if i is None:
+            i = self._named(value)
+        if i is None:
             raise ValueError(f"{value!r} is not one of the choices {list(self.choices)!r}.")
         return i
+
+    def _named(self, value: Any) -> int | None:
+        """Return the index of the choice that a `Label` stands for, or of the one that stands for ``value``."""
+        if isinstance(value, Label):
+            own = self.choices[value.place] if 0 <= value.place < len(self.choices) else value
+            return None if isinstance(own, Label) or label(own) != value.text else value.place
+        if not any(isinstance(c, Label) for c in self.choices):
+            return None
+        name = label(value)
+        return next((k for k, c in enumerate(self.choices) if isinstance(c, Label) and c.text == name), None)
 
     def to_unit(self, value: Any) -> float:
         """Return the middle of the cell of ``value``."""
@@ -355,9 +376,16 @@ class Categorical:
         return hash(len(self.choices))
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON form; a choice that JSON cannot hold is kept as its label only."""
-        data = {"type": "categorical", "choices": [_choice_json(c) for c in self.choices]}
-        return data if self.weights is None else {**data, "weights": list(self.weights)}
+        """Return a JSON form.
+
+        Choices that are no plain values are kept as their labels, and what is made of plain values (tuples, lists,
+        dicts) in ``values`` by index beside them; of any other only the label is kept.
+        """
+        data: dict[str, Any] = {"type": "categorical", "choices": [_choice_json(c) for c in self.choices]}
+        if self.weights is not None:
+            data["weights"] = list(self.weights)
+        made = {str(i): _nested_json(c) for i, c in enumerate(self.choices) if _is_nested(c)}
+        return {**data, "values": made} if made else data
 
 
 @dataclass(frozen=True, eq=False)
@@ -503,9 +531,10 @@ def _as_distribution(value: Any, name: str) -> Distribution:
 
 @dataclass(frozen=True)
 class Label:
-    """Stands for a choice that is known only by its readable name."""
+    """Stands for a choice that is known only by its readable name, and by its place among the choices if not -1."""
 
     text: str
+    place: int = field(default=-1, compare=False)
 
     def __repr__(self) -> str:
         return f"<{self.text}>"
@@ -526,9 +555,10 @@ def from_json(data: Mapping[str, Any], labels: bool = False) -> Distribution:
         return Float(data["low"], data["high"], data["log"], data["step"])
     if kind == "int":
         return Int(data["low"], data["high"], data["log"], data["step"])
-    if kind == "categorical" and (labels or not any(isinstance(c, dict) for c in data["choices"])):
-        choices = [Label(c["label"]) if isinstance(c, dict) else c for c in data["choices"]]
-        return Categorical(choices, data.get("weights"))
+    if kind == "categorical" and (labels or not names_only(data)):
+        values = {int(i): _from_nested(v) for i, v in data.get("values", {}).items()}
+        named = [Label(c["label"], i) if isinstance(c, dict) else c for i, c in enumerate(data["choices"])]
+        return Categorical([values.get(i, c) for i, c in enumerate(named)], data.get("weights"))
     if labels:
         return Sampled(Label(data["label"]))
     raise ValueError(f"This {kind} parameter holds values that are not stored; give the same space again: {data!r}")
@@ -598,23 +628,54 @@ def same(a: Any, b: Any) -> bool:
 
 
 def nearest(dist: Distribution, value: Any) -> Any:
-    """Return the value of a parameter that is nearest to ``value``, None if it is not said what is near."""
+    """Return the value of a parameter that is nearest to ``value``, None if that is outside its range.
+
+    A value that is outside by rounding alone is not.
+    """
     if dist.contains(value):
         return value
     if isinstance(dist, Float | Int) and isinstance(value, int | float) and math.isfinite(value):
         inside = min(max(value, dist.low), dist.high)
+        if not math.isclose(inside, value, rel_tol=1e-9, abs_tol=1e-12):
+            return None
         return dist.from_unit(dist.to_unit(int(inside)) if isinstance(dist, Int) else dist.to_unit(inside))
     return None
 
 
-def has_label(choices: Iterable[Any]) -> bool:
-    """Return whether the JSON form of some choices holds but the name of one."""
-    return any(isinstance(c, dict) for c in choices)
+def names_only(data: Mapping[str, Any]) -> bool:
+    """Return whether the JSON form of a distribution holds but the name of something."""
+    return "label" in data or sum(isinstance(c, dict) for c in data.get("choices", ())) > len(data.get("values", ()))
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_nested(value: Any) -> bool:
+    """Return whether a value is made of plain ones, by tuples, lists and dicts."""
+    if type(value) is dict:
+        return all(type(k) is str and (_is_plain(v) or _is_nested(v)) for k, v in value.items())
+    return type(value) in (tuple, list) and all(_is_plain(v) or _is_nested(v) for v in value)
+
+
+def _nested_json(value: Any) -> Any:
+    if type(value) is dict:
+        return {"dict": {k: _nested_json(v) for k, v in value.items()}}
+    return {type(value).__name__: [_nested_json(v) for v in value]} if type(value) in (tuple, list) else value
+
+
+def _from_nested(data: Any) -> Any:
+    if not isinstance(data, dict):
+        return data
+    ((kind, inner),) = data.items()
+    if kind == "dict":
+        return {k: _from_nested(v) for k, v in inner.items()}
+    values = [_from_nested(v) for v in inner]
+    return tuple(values) if kind == "tuple" else values
 
 
 def _choice_json(value: Any) -> Any:
-    plain = value is None or isinstance(value, bool | int | str)
-    if plain or (isinstance(value, float) and math.isfinite(value)):
+    if _is_plain(value):
         return value
     return {"label": value.text if isinstance(value, Label) else label(value)}
 

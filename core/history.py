@@ -448,7 +448,8 @@ class History:
             self.ranking.add(trial.number, self._loss(trial), _tier(trial))
 
         if trial.proposed:  # what was not taken was never tried
-            if not trial.params or any(not same(trial.params.get(n, v), v) for n, v in trial.proposed.items()):
+            other = not trial.params or any(not same(trial.params.get(n, v), v) for n, v in trial.proposed.items())
+            if other and trial.queued is None:
                 trial.missed = trial.proposed
             trial.proposed = {}
             self._changed.append(trial.number)

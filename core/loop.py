@@ -145,11 +145,12 @@ def run_trial(
         trial._close(TrialState.FAILED, None)
         raise_interrupt(error)
         raise
-    _warn_unused(record)
-    if value != value and not record.pruned:
+    failed = value != value and not record.pruned
+    trial._close(TrialState.FAILED if failed else TrialState.COMPLETE, value)
+    if failed:
         warnings.warn(f"trial {trial.number}: the objective returned NaN; the trial is FAILED.", stacklevel=2)
-        return trial._close(TrialState.FAILED, value)
-    return trial._close(TrialState.COMPLETE, value)
+    _warn_unused(record)
+    return record
 
 
 def raise_interrupt(error: BaseException) -> None:

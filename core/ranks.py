@@ -215,13 +215,13 @@ class FollowedStudy(Study):
         timeout: float | None = None,
         n_jobs: int = 1,
         executor: Any = None,
-        callbacks: Sequence[Callable[[Study, FrozenTrial], None]] = (),
+        callbacks: Sequence[Callable[[Study, FrozenTrial], None]] | None = None,
         catch: type[Exception] | tuple[type[Exception], ...] = (),
         show_progress_bar: bool = False,
     ) -> None:
         """Run ``objective`` on the leader's trials until the leader has no more; the limits are the leader's."""
         self._stopped = self._rested = False
-        loop.run(self, objective, None, None, 1, None, tuple(callbacks), catch, False)
+        loop.run(self, objective, None, None, 1, None, tuple(callbacks or ()), catch, False)
         while not self._rested:  # a callback has stopped the study, here as in the leader
             self._rested = self._next(self._events.turns) is None
 

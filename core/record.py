@@ -112,7 +112,7 @@ class FrozenTrial:
         self.user_attrs: dict[str, Any] = {}
         #: Parameters proposed while it runs, of which the objective takes what it needs.
         self.proposed: dict[str, Any] = {}
-        #: What was proposed for a finished trial that took nothing of it, or other values.
+        #: What was proposed for a finished trial that took nothing of it, or other values that nobody had enqueued.
         self.missed: dict[str, Any] = {}
         #: Enqueued parameters this trial was started with.
         self.queued: dict[str, Any] | None = None

@@ -19,13 +19,15 @@ from .distributions import (
     Sampled,
     as_distribution,
     from_json,
-    has_label,
     level_of,
+    names_only,
     same,
     value_at,
 )
 
 Array: TypeAlias = NDArray[np.float64]
+
+_MAX_LEVELS = 1_000_000  # of a parameter that switches others on
 
 
 class Space(Mapping[str, Distribution]):
@@ -204,7 +206,10 @@ class Space(Mapping[str, Distribution]):
         """A short name made from the content; spaces of equal content share it."""
         import hashlib  # openssl takes a tenth of the time of `import inloop`
 
-        text = json.dumps(self.to_json(), sort_keys=True)
+        data = self.to_json()
+        for dist in data["params"].values():
+            dist.pop("values", None)  # which the labels name
+        text = json.dumps(data, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
@@ -227,7 +232,7 @@ class Space(Mapping[str, Distribution]):
     @cached_property
     def holds_more_than_json(self) -> bool:
         """Whether `to_json` leaves something out."""
-        return any("label" in d.to_json() or has_label(d.to_json().get("choices", ())) for d in self.dists)
+        return any(names_only(d.to_json()) for d in self.dists)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], labels: bool = False) -> Space:
@@ -292,8 +297,11 @@ def _conditions(
         out[child] = {}
         for parent, values in parents.items():
             d = dists[parent]
-            if d.levels is None:
-                raise ValueError(f"Space: parent {parent!r} of {child!r} must have countable levels, not {d!r}.")
+            if d.levels is None or d.levels > _MAX_LEVELS:
+                raise ValueError(
+                    f"Space: parent {parent!r} of {child!r} must have countable levels, at most {_MAX_LEVELS}, "
+                    f"not {d!r}."
+                )
             if isinstance(values, str | bytes) or not isinstance(values, Iterable):
                 raise TypeError(
                     f"Space: give the values of {parent!r} that switch {child!r} on as a list, got {values!r}."

@@ -53,8 +53,8 @@ def create_study(
     """
     if direction not in ("minimize", "maximize"):
         raise ValueError(f"direction must be 'minimize' or 'maximize', got {direction!r}.")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0):
-        raise ValueError(f"seed must be an integer of at least 0 or None, got {seed!r}.")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64):
+        raise ValueError(f"seed must be an integer from 0 to 2**64 - 1 or None, got {seed!r}.")
     if not lease > 0 or retry < 0:
         raise ValueError(f"lease must be positive and retry at least 0, got {lease!r} and {retry!r}.")
     live = space if space is None or isinstance(space, Space) else Space(space)

@@ -288,7 +288,7 @@ class Study:
         timeout: float | None = None,
         n_jobs: int = 1,
         executor: Any = None,
-        callbacks: Sequence[Callable[[Study, FrozenTrial], None]] = (),
+        callbacks: Sequence[Callable[[Study, FrozenTrial], None]] | None = None,
         catch: type[Exception] | tuple[type[Exception], ...] = (),
         show_progress_bar: bool = False,
     ) -> None:
@@ -317,7 +317,7 @@ class Study:
             SpaceWarning: Once, where the best values lie at the edge of a range, or a range wants ``log=True``.
         """
         self._stopped = False
-        loop.run(self, objective, n_trials, timeout, n_jobs, executor, tuple(callbacks), catch, show_progress_bar)
+        loop.run(self, objective, n_trials, timeout, n_jobs, executor, tuple(callbacks or ()), catch, show_progress_bar)
         hints.give(self, stacklevel=2)
 
     def stop(self) -> None:
@@ -495,7 +495,9 @@ class Study:
     def _declared(self, space: Space | Mapping[str, Any] | None) -> Space | None:
         if space is None:
             return self.space
-        return space if isinstance(space, Space) else Space(space)
+        new = space if isinstance(space, Space) else Space(space)
+        known = self._history.spaces.get(new.id)  # samplers keep what they know of a space by the object
+        return known if known == new else new
 
     def _record(self, trial: Trial | int) -> FrozenTrial:
         if isinstance(trial, Trial):
@@ -554,7 +556,13 @@ class Study:
         """Return parameters from outside in stored form, with the id of the space they were checked by."""
         if not isinstance(params, Mapping):
             raise TypeError(f"{what}: params must be a dict, got {params!r}.")
-        space = self.space or self.sampler.space
+        params = {n: v.item() if isinstance(v, np.generic) else v for n, v in params.items()}
+        space = self.space
+        if space is None and self.sampler.space is not None:
+            space = self.sampler.space
+            checked = space.check(params, what)
+            if all(isinstance(v, bool | int | float | str | None) for v in checked.values()):
+                return None, checked  # the objective has ranges of its own for them
         if space is None:
             union = self._history.union.space
             if union is None or not set(params) <= set(union):
@@ -589,6 +597,7 @@ def _end_state(state: TrialState | str | None, what: str) -> TrialState:
         return COMPLETE
     names = ("COMPLETE", "PRUNED", "FAILED")
     name = state.name if isinstance(state, TrialState) else str(state).upper()
+    name = "FAILED" if name == "FAIL" else name  # as Optuna calls it
     if name not in names:
         raise ValueError(f"{what}: state must be one of {list(names)}, got {state!r}.")
     return TrialState[name]

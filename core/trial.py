@@ -105,14 +105,24 @@ class Trial:
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Return a value of the parameter ``name`` between ``low`` and ``high``, see `Float`."""
+        """Return a value of the parameter ``name`` between ``low`` and ``high``, see `Float`.
+
+        Where ``step`` does not lead to ``high``, the last value before it is the highest, with a warning.
+        """
+        if step is not None:
+            high = _last(name, low, high, step)
         seen = self.study._seen(name)
         if type(seen) is Float and (seen.low, seen.high, seen.step, seen.log) == (low, high, step, log):
             return float(self._suggest(name, seen))
         return float(self._suggest(name, Float(low, high, log=log, step=step)))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Return a value of the parameter ``name`` between ``low`` and ``high``, see `Int`."""
+        """Return a value of the parameter ``name`` between ``low`` and ``high``, see `Int`.
+
+        Where ``step`` does not lead to ``high``, the last value before it is the highest, with a warning.
+        """
+        if step != 1:
+            high = int(_last(name, low, high, step))
         return int(self._suggest(name, Int(low, high, log=log, step=step)))
 
     def suggest_categorical(self, name: str, choices: Iterable[Any]) -> Any:
@@ -396,6 +406,17 @@ class Trial:
 
     def __repr__(self) -> str:
         return f"Trial(number={self.number}, {self.state.name}, params={self.params})"
+
+
+def _last(name: str, low: float, high: float, step: float) -> float:
+    """Return the last of ``low``, ``low + step``, ... up to ``high``; what is no range is left to its type."""
+    if not (step > 0 and -math.inf < low <= high < math.inf):
+        return high
+    last = float(f"{low + math.floor((high - low) / step + 1e-8) * step:.12g}")
+    if abs(last - high) <= 1e-8 * max(step, high - low):
+        return high
+    warnings.warn(f"{name}: step={step!r} does not lead from {low!r} to {high!r}, but to {last:.12g}.", stacklevel=3)
+    return last
 
 
 def _as_good_as(value: Any, given: Any) -> bool:

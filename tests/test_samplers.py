@@ -622,3 +622,172 @@ def test_cmaes_follows_the_choices_of_good_trials_one_by_one():
 def test_cmaes_names_the_setting_that_is_wrong(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         CmaEsSampler(**bad)
+
+
+NOTHING_LEARNT = {
+    "NaN": lambda trial: math.nan,
+    "inf": lambda trial: math.inf,
+    "raises": raises,
+    "pruned without a report": lambda trial: (_ for _ in ()).throw(inloop.TrialPruned),
+    "all the same": lambda trial: 0.25,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*returned NaN")
+@pytest.mark.parametrize("how", NOTHING_LEARNT)
+@pytest.mark.parametrize("sampler", ["auto", "gp", "tpe", "cmaes"])
+def test_a_study_goes_on_whose_first_trials_told_nothing(sampler, how, tmp_path):
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        return NOTHING_LEARNT[how](trial) if trial.number < 12 else 0.25 * abs(x - 0.3)
+
+    for n in (8, 17, 24):  # reopened before, at and after the first that tells
+        study = inloop.create_study(
+            sampler=sampler, pruner="nop", seed=0, storage=str(tmp_path / "s.db"), study_name="s", load_if_exists=True
+        )
+        study.optimize(objective, n_trials=n - len(study.trials), catch=(RuntimeError,))
+    assert study.best_value < 0.1
+
+
+@pytest.mark.parametrize("d", [2, 5])
+@pytest.mark.parametrize("sampler", ["auto", "gp"])
+def test_a_hole_in_a_plateau_is_found(sampler, d):
+    found = []
+    for seed in range(5):
+        study = inloop.create_study(sampler=sampler, seed=seed, space={f"x{i}": Float(0, 1) for i in range(d)})
+        wide = (0.16 / (5.26 if d == 5 else math.pi)) ** (1 / d)  # a sixth of the cube, as its radius
+        study.optimize(lambda t: min(math.dist(t.params.values(), [0.5] * d), wide), n_trials=40)  # noqa: B023
+        found.append(study.best_value < 0.5 * wide)
+    assert all(found)
+
+
+def above_another(trial):
+    low = trial.suggest_float("low", 0, 1)
+    return (low - 0.6) ** 2 + (trial.suggest_float("high", low, 1) - low - 0.1) ** 2
+
+
+def up_to_another(trial):
+    a = trial.suggest_int("a", 50, 100)
+    return abs(a - 70) + abs(trial.suggest_int("b", 1, a) - 30)
+
+
+def by_a_choice(trial):
+    if trial.suggest_categorical("k", ["a", "b"]) == "a":
+        return (trial.suggest_float("x", 0, 1) - 0.9) ** 2 + 0.05
+    return (trial.suggest_float("x", 10, 20) - 12.3) ** 2 / 100
+
+
+@pytest.mark.parametrize("objective", [above_another, up_to_another, by_a_choice])
+@pytest.mark.parametrize("sampler", ["auto", "gp", "tpe", "random"])
+def test_ranges_that_depend_on_others_do_not_crowd_at_their_ends(sampler, objective):
+    ends = []
+    for seed in range(3):
+        study = inloop.create_study(sampler=sampler, pruner="nop", seed=seed)
+        study.optimize(objective, n_trials=60)
+        last = list(study.trials[0].params)[-1]
+        ends += [t.params[last] in (t.distributions[last].low, t.distributions[last].high) for t in study.trials]
+    assert np.mean(ends) < (0.1 if sampler == "random" else 0.4)
+
+
+@pytest.mark.parametrize("how", ["enqueued", "lost", "added"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_grid_is_tried_in_full_and_once_whatever_is_tried_besides(seed, how):
+    grid = {"x": [1, 2, 3], "z": ["a", "b"]}
+    study = inloop.create_study(sampler=GridSampler(grid), pruner="nop", seed=seed)
+
+    def objective(trial):
+        return trial.suggest_int("x", 1, 3) + (trial.suggest_categorical("z", ["a", "b"]) == "a")
+
+    if how == "enqueued":
+        study.enqueue_trial({"x": 2, "z": "b"})
+    elif how == "added":
+        study.add_trial({"x": 2, "z": "b"}, 2.0)
+    else:
+        trial = study.ask()
+        objective(trial)
+        lose(study, trial)
+    study.optimize(objective, n_trials=20)
+    tried = [tuple(t.params.values()) for t in study.trials if t.state is TrialState.COMPLETE]
+    assert sorted(tried) == [(x, z) for x in (1, 2, 3) for z in "ab"]
+
+
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
+def test_choices_that_are_given_twice_are_one(sampler):
+    study = inloop.create_study(sampler=sampler, seed=0, space={"c": ["a", "a", "a", "b"], "k": Int(1, 3)})
+    study.optimize(lambda t: t.params["k"] + (t.params["c"] == "b"), n_trials=200 if sampler == "random" else 6)
+    drawn = [t.params["c"] for t in study.trials]
+    assert {tuple(t.params.values()) for t in study.trials} == {(c, k) for c in "ab" for k in (1, 2, 3)}
+    if sampler == "random":
+        assert 0.65 < drawn.count("a") / len(drawn) < 0.85
+
+
+@pytest.mark.parametrize("bad", [-1e12, -math.inf])
+def test_one_absurdly_good_value_does_not_blind_the_model(bad):
+    best = []
+    for seed in range(4):
+        study = inloop.create_study(seed=seed, space={c: Float(0, 1) for c in "abcd"})
+        values = []
+        for i in range(40):
+            trial = study.ask()
+            values.append(sum((v - 0.6) ** 2 for v in trial.params.values()))
+            study.tell(trial, bad if i == 3 else values[-1])
+        best.append(min(values))
+    assert np.median(best) < 0.01  # of random points 0.03
+
+
+@pytest.mark.parametrize("sampler", ["auto", "gp", "tpe", "cmaes"])
+def test_a_space_given_at_each_ask_is_the_same_space(sampler):
+    study = inloop.create_study(sampler=sampler, pruner="nop", seed=0)
+    for _ in range(30):
+        trial = study.ask({"x": Float(0, 1), "c": [(1, 2), "other"]})
+        study.tell(trial, trial.params["x"])
+    assert len(study._log.history._encoded) == 1
+
+
+class Opaque:
+    """A choice that JSON cannot hold."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def __repr__(self):
+        return f"Opaque {self.k}"
+
+    def __eq__(self, other):
+        return isinstance(other, Opaque) and self.k == other.k
+
+    def __hash__(self):
+        return self.k
+
+
+CHOICES = {
+    "tuples": [(k, (k, "x")) for k in range(6)],
+    "lists and dicts": [[0], {"a": [1, None]}, {"a": (1, None)}, [2.5, True], {}, []],
+    "objects": [Opaque(k) for k in range(6)],
+}
+
+
+@pytest.mark.parametrize("choices", CHOICES)
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
+def test_a_study_opened_for_each_trial_proposes_what_a_live_one_does(sampler, choices, tmp_path):
+    choices = CHOICES[choices]
+
+    def objective(trial):
+        return choices.index(trial.suggest_categorical("c", choices)) + trial.suggest_float("x", 0, 1)
+
+    def opened(name):
+        return inloop.create_study(
+            sampler=sampler, seed=0, storage=str(tmp_path / name), study_name="s", load_if_exists=True
+        )
+
+    live = opened("live.db")
+    live.optimize(objective, n_trials=25)
+    for _ in range(25):
+        opened("again.db").optimize(objective, n_trials=1)
+    again = opened("again.db")
+    assert [t.value for t in again.trials] == [t.value for t in live.trials]
+    again.enqueue_trial({**again.best_params, "x": 0.5})
+    again.enqueue_trial({"c": choices[3], "x": 0.5})
+    again.add_trial({"c": choices[4], "x": 0.5}, 4.5)
+    again.optimize(objective, n_trials=2)
+    assert [t.value for t in again.trials[-2:]] == [0.5, 3.5]

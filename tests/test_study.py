@@ -835,3 +835,42 @@ def test_ctrl_c_ends_the_trials_of_other_threads_at_their_next_report():
         s.optimize(objective, n_trials=2, n_jobs=2)
     assert time.monotonic() - start < 10
     assert {t.state for t in s.trials} == {TrialState.FAILED}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_enqueued_parameters_that_are_taken_raise_no_warning(shared, tmp_path):
+    study = inloop.create_study(storage=str(tmp_path / "s.db") if shared else None, seed=0)
+    study.enqueue_trial({"x": np.float64(0.5), "n": np.int64(3)})
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 1, 9), n_trials=1)
+    assert study.best_params == {"x": 0.5, "n": 3}
+    study.enqueue_trial({"x": 0.5, "m": 3})
+    with pytest.warns(UserWarning, match=r"enqueued \['m'\] were not suggested; the trial has \['x', 'n'\]"):
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1) + trial.suggest_int("n", 1, 9), n_trials=1)
+
+
+@pytest.mark.parametrize(
+    ("suggest", "values", "text"),
+    [
+        (
+            lambda t: t.suggest_int("a", 16, 100, step=32),
+            {16, 48, 80},
+            "a: step=32 does not lead from 16 to 100, but to 80",
+        ),
+        (
+            lambda t: t.suggest_float("a", 0, 1, step=0.3),
+            {0, 0.3, 0.6, 0.9},
+            "a: step=0.3 does not lead from 0 to 1, but to 0.9",
+        ),
+        (lambda t: t.suggest_float("a", 0, 1, step=0.25), {0, 0.25, 0.5, 0.75, 1}, None),
+        (lambda t: t.suggest_float("a", 0.1, 0.7, step=0.1), {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}, None),
+        (lambda t: t.suggest_int("a", 0, 12, step=6), {0, 6, 12}, None),
+    ],
+)
+def test_a_step_that_does_not_lead_to_the_end_stops_before_it(suggest, values, text):
+    study = inloop.create_study(seed=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        study.optimize(suggest, n_trials=30)
+    assert {round(t.params["a"], 12) for t in study.trials} == values
+    told = [str(w.message).rstrip(".") for w in caught if "lead" in str(w.message)]
+    assert told == ([] if text is None else [text])

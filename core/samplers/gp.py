@@ -183,16 +183,16 @@ class GPSampler(Sampler):
         return self._is_taught(_memory(self, space, history))
 
     def _is_taught(self, memory: _Memory) -> bool:
-        """Return whether there is a parameter to model, and enough trials to do so, one of a finite loss.
+        """Return whether there is a parameter to model, and enough trials to do so, two of them of other finite losses.
 
-        Trials of earlier studies count as well.
+        Trials of earlier studies count as well. Where all are equal a model knows no place that is better than another,
+        and would look where it knows least: in the corners.
         """
         if not memory.inputs:
             return False
         told = len(memory.history.told)
         taught = sum(len(s.losses) for s in memory.sources(_checkpoint(told)))
-        finite = told > 0 and math.isfinite(memory.history.ranking.kth(0))
-        return told + taught >= self.startup and (finite or taught > 0)
+        return told + taught >= self.startup and (memory.differ or taught > 0)
 
     def highest(self, space: Space, history: History, belief: Belief, value: Acquisition) -> Array:
         """Return the point ``(d,)`` where a function is largest, as far as the sampler's own search finds it."""
@@ -269,6 +269,8 @@ class _Memory(Follower):
         self._tried: set[int] = set()
         self._sources: dict[tuple[int, int], list[Source]] = {}
         self._read = 0
+        self._compared = 0
+        self._losses: set[float] = set()  # of the told trials that were compared, two at most
         self._sobol: Array | None = None
         self._grid: Array | None = None
 
@@ -282,6 +284,17 @@ class _Memory(Follower):
             self._tried.update(keys(self.units(own)))
             self._read = len(self.history.told)
         return self._tried
+
+    @property
+    def differ(self) -> bool:
+        """Whether there are two finite losses among those of the told trials."""
+        told = self.history.told
+        while len(self._losses) < 2 and self._compared < len(told):
+            rows = np.array(told[self._compared : self._compared + _EVERY], np.int64)
+            losses = self.history.loss(rows)
+            self._losses.update(np.unique(losses[np.isfinite(losses)])[:2].tolist())
+            self._compared += len(rows)
+        return len(self._losses) > 1
 
     def units(self, rows: Rows) -> Array:
         """Return the points ``(m, d)`` of trials, with columns they did not take at rest."""
@@ -395,7 +408,8 @@ class _Observed:
         """Return the standardised losses; failed trials count as the worst."""
         finite, order = self._order
         targets = np.zeros(len(self.losses))
-        targets[order] = model.warp(self.losses[order], self.counts[order])
+        if len(order):
+            targets[order] = model.warp(self.losses[order], self.counts[order])
         targets[~finite] = targets[finite].max(initial=0.0)
         return targets
 
@@ -403,7 +417,7 @@ class _Observed:
     def deviation(self) -> float:
         """Loss in units of the plain model's targets."""
         _, order = self._order
-        return warp.deviation(self.losses[order], self.counts[order])
+        return warp.deviation(self.losses[order], self.counts[order]) if len(order) else 0.0
 
     @property
     def _order(self) -> tuple[NDArray[np.bool_], Rows]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..space import Array
 
 _OUTLIER = 10.0  # standard deviations of the good half; farther losses count as that far
+_ABSURD = 1000.0  # of them: a best loss that lies so far below the second best counts as that one
 
 
 def half_rank(losses: Array, counts: Array) -> Array:
@@ -28,6 +29,7 @@ def half_rank(losses: Array, counts: Array) -> Array:
     """
     from scipy.special import ndtri
 
+    losses = _raised(losses, counts)
     values, at, each = _distinct(losses, counts)
     middle, s = good_half(losses, counts)
     bad = values > middle
@@ -49,9 +51,24 @@ def deviation(losses: Array, counts: Array) -> float:
 
 
 def _pulled_in(losses: Array, counts: Array) -> Array:
+    losses = _raised(losses, counts)
     middle, s = good_half(losses, counts)
     pulled: Array = np.minimum(losses, middle + _OUTLIER * s)
     return pulled
+
+
+def _raised(losses: Array, counts: Array) -> Array:
+    """Return losses, ascending, of which the best counts as the second best where it is absurdly good.
+
+    It comes from a bug, as -inf does, and next to it all others would be equal.
+    """
+    rest = np.searchsorted(losses, losses[0], side="right")
+    if rest == len(losses):
+        return losses
+    _, s = good_half(losses[rest:], counts[rest:])
+    absurd = s > 0.0 and losses[0] < losses[rest] - _ABSURD * s
+    raised: Array = np.maximum(losses, losses[rest]) if absurd else losses
+    return raised
 
 
 def good_half(losses: Array, counts: Array) -> tuple[float, float]:
