@@ -26,7 +26,7 @@ class KerasPruningCallback(Hook, Callback):
     Raises:
         ValueError: When the first epoch is over, or before: if the metric is not logged, or its direction is unknown
             or not the study's. A metric of validation that is not logged is known after the first validation, or at
-            the end of a training without any.
+            the end of a training without any that nothing has stopped.
     """
 
     _model: Any = None
@@ -61,9 +61,11 @@ class KerasPruningCallback(Hook, Callback):
     def on_train_end(self, logs: Any = None) -> None:
         fit, logs = self._fit, logs or {}
         try:
-            if fit is not None and fit.values is None:
+            if fit is None:
+                return
+            if fit.values is None and not self.model.stop_training:
                 raise self._not_logged(logs)
-            if fit is not None and fit.reported < fit.values[0]:
+            if fit.values is not None and fit.reported < fit.values[0]:
                 self._see(self._current(), fit.values[1], fit.values[0], last=True)
         finally:
             self._fit = None

@@ -77,7 +77,7 @@ class TransformersPruningCallback(Hook, TrainerCallback):
         if self._due:
             self._led(args, lambda: self._send(state))
         self._fit = None
-        if not self._count:
+        if not self._count and (self._seen or state.global_step >= state.max_steps):  # else stopped before
             raise self._missing(f"no metric is named {self.metric!r}", {"evaluation": self._seen})
 
     @property

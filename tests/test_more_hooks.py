@@ -263,7 +263,7 @@ class Transformers:
 
         self.hook = TransformersPruningCallback
 
-    def fit(self, run):
+    def fit(self, run, beside=(), **given):
         torch, transformers = self.torch, self.transformers
 
         class Linear(torch.nn.Module):
@@ -283,25 +283,29 @@ class Transformers:
                 if run.during and len(run.seen) == 2:
                     run.during()
 
-        args = transformers.TrainingArguments(
-            self.folder,
-            num_train_epochs=run.rounds,
-            per_device_train_batch_size=100,
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            metric_for_best_model="eval_mine" if run.values else "eval_loss",
-            greater_is_better=False,
-            load_best_model_at_end=run.stopping is not None,
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-            learning_rate=0.1,
-            logging_strategy="no",
-        )
+        settings = {
+            "num_train_epochs": run.rounds,
+            "per_device_train_batch_size": 100,
+            "eval_strategy": "epoch",
+            "save_strategy": "epoch",
+            "metric_for_best_model": "eval_mine" if run.values else "eval_loss",
+            "greater_is_better": False,
+            "load_best_model_at_end": run.stopping is not None,
+            "report_to": [],
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "learning_rate": 0.1,
+            "logging_strategy": "no",
+        }
+        args = transformers.TrainingArguments(self.folder, **{**settings, **given})
         early = transformers.EarlyStoppingCallback(2)
         data = [[{"x": x, "labels": int(y)} for x, y in zip(*d, strict=True)] for d in ((X, Y), (X_VALID, Y_VALID))]
         trainer = transformers.Trainer(
-            Linear(), args, train_dataset=data[0], eval_dataset=data[1], callbacks=[Watch(), *run.listed(early)]
+            Linear(),
+            args,
+            train_dataset=data[0],
+            eval_dataset=data[1],
+            callbacks=[Watch(), *run.listed(early), *beside],
         )
         trainer.train(resume_from_checkpoint=run.resume)
         return trainer
@@ -624,6 +628,25 @@ def test_transformers_several_sets_and_evaluations_outside(tmp_path):
     assert list(curve(trial)) == [2, 4]
 
 
+def test_transformers_stopped_before_the_first_evaluation(tmp_path):
+    """By another callback, for a loss that is NaN for instance; that is no error."""
+    way, trial = Transformers(), ask()
+
+    class Enough(way.transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = True
+
+        def on_evaluate(self, args, state, control, **kwargs):
+            raise AssertionError
+
+    way.folder = str(tmp_path)
+    args = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "no"}
+    trainer = way.fit(Run(way.hook(trial)), beside=[Enough()], **args)
+    assert (trainer.state.global_step, trial._record.curves) == (1, {})
+    with pytest.raises(ValueError, match="no metric is named 'eval_loss'"):
+        way.fit(Run(way.hook(trial)), eval_strategy="no")
+
+
 def train_as_rank(rank, port, folder, hooks, out):
     """Train with a ``Trainer`` beside another process, once with each hook."""
     os.environ.update(RANK=f"{rank}", LOCAL_RANK=f"{rank}", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
@@ -767,12 +790,19 @@ def test_keras_validates_only_some_epochs(report_every):
     way, trial = Keras(), ask()
     keras = way.keras
 
-    def fit(hook, epochs=7, **given):
+    def fit(hook, epochs=7, beside=(), **given):
         model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
         model.compile("sgd", "binary_crossentropy")
         data = {"validation_data": (X_VALID, Y_VALID), "validation_freq": 2, **given}
-        model.fit(X, Y, epochs=epochs, batch_size=100, callbacks=[hook], verbose=0, **data)
+        model.fit(X, Y, epochs=epochs, batch_size=100, callbacks=[hook, *beside], verbose=0, **data)
 
+    class Enough(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = True  # as TerminateOnNaN does
+
+    fit(way.hook(trial, report_every=report_every), beside=[Enough()])
+    assert not trial._record.curves, "stopped before the first validation, which is no error"
+    trial = ask()
     fit(way.hook(trial, report_every=report_every))
     assert list(curve(trial)) == {1: [1, 3, 5], 4: [3, 5]}[report_every]
     trial = ask(Stop(2))
