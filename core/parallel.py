@@ -8,6 +8,7 @@ import os
 import pickle
 import queue
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ logger = logging.getLogger("inloop")
 #: (concurrent.futures and loky: BrokenExecutor; dask: KilledWorker; ray: the others).
 _DEATHS = {"KilledWorker", "WorkerCrashedError", "NodeDiedError", "OwnerDiedError", "ActorDiedError"}
 
+#: Seconds for which the exception of a FAILED trial may be on its way.
+_ON_ITS_WAY = 60.0
+
 
 def run(
     study: Study,
@@ -40,12 +44,11 @@ def run(
     Each task is a pickled trial, which talks to the study from where it runs. A trial whose worker
     died is LOST and its parameters are offered again; a process pool that broke is replaced by one like it.
     """
-    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    at_work: dict[Any, Trial] = {}
+    tasks = _Tasks(study)
     own = None  # a pool that replaces the broken one of the user
     try:
         while True:
-            while len(at_work) < n_jobs and (trial := budget.next()) is not None:
+            while len(tasks.at_work) < n_jobs and (trial := budget.next()) is not None:
                 try:
                     try:
                         future = executor.submit(evaluate, trial, objective, catch)
@@ -55,18 +58,15 @@ def run(
                 except BaseException:
                     study._log.finish(trial._record, TrialState.FAILED, None)
                     raise
-                at_work[future] = trial
-                future.add_done_callback(done.put)
-            if not at_work:
+                tasks.add(future, trial)
+            if not tasks.at_work:
                 return
-            future = _next(done, at_work, study)
-            trial = at_work.pop(future)
-            _settle(study, trial, future)
+            trial = tasks.next()
             budget.done(trial)
             after(trial._record)
     finally:
         budget.close()
-        for future, trial in at_work.items():
+        for future, trial in tasks.at_work.items():
             future.cancel()
             study._log.finish(trial._record, TrialState.FAILED, None)
         if own is not None:
@@ -103,26 +103,58 @@ def evaluate(
         raise RuntimeError(f"trial {trial.number}: the objective raised what cannot be unpickled:\n\n{lost}")
 
 
-def _next(done: queue.SimpleQueue[Any], at_work: dict[Any, Trial], study: Study) -> Any:
-    """Return a future whose trial is over: it says so itself, or the log does."""
-    while True:
-        try:
-            future = done.get(timeout=1.0)
-            if future in at_work:
-                return future
-        except queue.Empty:
-            study._log.sync()
-            for future, trial in at_work.items():
-                if trial._record.finished:
+class _Tasks:
+    """The tasks of a study's trials.
+
+    Attributes:
+        at_work: Future -> its trial, of the trials that are not over.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.at_work: dict[Any, Trial] = {}
+        self._study = study
+        self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._late: dict[Any, Trial] = {}  # of trials that are over as the log says; the future does not say so yet
+        self._failed: dict[Any, float] = {}  # future -> when the log was seen to say that the trial is FAILED
+
+    def add(self, future: Any, trial: Trial) -> None:
+        self.at_work[future] = trial
+        future.add_done_callback(self._done.put)
+
+    def next(self) -> Trial:
+        """Wait until a trial is over and return it, or raise what its objective, or that of a late one, has raised."""
+        future = self._over()
+        trial = self.at_work.pop(future)
+        self._failed.pop(future, None)
+        if future.done():
+            _settle(self._study, trial, future)
+        else:
+            self._late[future] = trial
+        return trial
+
+    def _over(self) -> Any:
+        """Return a future whose trial is over: it says so itself, or the log does."""
+        while True:
+            try:
+                future = self._done.get(timeout=1.0)
+                if future in self.at_work:
                     return future
+                if future in self._late:
+                    _settle(self._study, self._late.pop(future), future)
+            except queue.Empty:
+                self._study._log.sync()
+                now = time.monotonic()
+                for future, trial in self.at_work.items():
+                    if not trial._record.finished:
+                        continue
+                    if trial.state is not TrialState.FAILED or now - self._failed.setdefault(future, now) > _ON_ITS_WAY:
+                        return future
 
 
 def _settle(study: Study, trial: Trial, future: Any) -> None:
     """See to it that the trial of a finished future has ended, and raise what its objective raised."""
     record = trial._record
     study._log.sync()
-    if not future.done():
-        return
     if future.cancelled():
         study._log.finish(record, TrialState.LOST, None)
         return
@@ -140,6 +172,9 @@ def _settle(study: Study, trial: Trial, future: Any) -> None:
         if not record.finished:
             logger.warning("trial %d is LOST: its worker died (%r)", record.number, error)
             study._log.finish(record, TrialState.LOST, None)
+        return
+    if record.state is TrialState.LOST:  # its parameters are tried again
+        logger.warning("trial %d is LOST; what its worker raised then: %r", record.number, error)
         return
     study._log.finish(record, TrialState.FAILED, None)
     raise error

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -166,6 +167,50 @@ def test_errors_come_back(executor):
     assert study.history.states[TrialState.RUNNING] == 0
     study.optimize(raises, n_trials=3, executor=executor, catch=ZeroDivisionError)
     assert study.history.states[TrialState.FAILED] >= 4
+
+
+class Late(concurrent.futures.ThreadPoolExecutor):
+    """Its results arrive seconds after their tasks have ended, as those of a busy cluster."""
+
+    def submit(self, *task):
+        late = concurrent.futures.Future()
+        late.set_running_or_notify_cancel()
+
+        def hand_on(future):
+            error = future.exception()
+            late.set_result(None) if error is None else late.set_exception(error)
+
+        super().submit(*task).add_done_callback(lambda future: threading.Timer(3.5, hand_on, [future]).start())
+        return late
+
+
+def raises_after_its_end(trial):
+    if trial.number > 0:
+        time.sleep(5)
+    trial.study.tell(trial, 1.0)
+    raise ZeroDivisionError(f"trial {trial.number}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("objective", "trials"), [(raises, [0]), (raises_after_its_end, [0, 1])])
+def test_an_error_that_arrives_after_the_end_of_its_trial_is_raised(objective, trials):
+    study = inloop.create_study(seed=0, sampler=RandomSampler())
+    with Late(1) as executor, pytest.raises(ZeroDivisionError, match="trial 0"):
+        study.optimize(objective, n_trials=5, executor=executor)
+    assert [t.number for t in study.trials] == trials
+
+
+def lost_then_raises(trial):
+    trial.study._log.finish(trial._record, TrialState.LOST, None)
+    raise ZeroDivisionError
+
+
+def test_what_the_worker_of_a_lost_trial_raises_does_not_end_the_search(caplog):
+    study = inloop.create_study(seed=0, sampler=RandomSampler())
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        study.optimize(lost_then_raises, n_trials=3, executor=executor)
+    assert [t.state for t in study.trials] == [TrialState.LOST] * 3
+    assert "trial 2 is LOST; what its worker raised then: ZeroDivisionError()" in caplog.text
 
 
 def cannot_be_made(text):
