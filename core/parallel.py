@@ -74,10 +74,15 @@ def run(
 
 
 def width(executor: Any, n_jobs: int) -> int:
-    """Return how many trials to keep at work: ``n_jobs``, or if that is 1 or -1 as many as there are workers."""
+    """Return how many trials to keep at work: ``n_jobs``, or if that is 1 or -1 as many as there are workers.
+
+    Of dask's workers each thread counts; where none has come yet, or nothing is known of them, each CPU here.
+    """
     if n_jobs > 1:
         return n_jobs
-    return int(getattr(executor, "_max_workers", 0) or os.cpu_count() or 1)
+    dask: Any = getattr(executor, "_client", None)
+    there = sum(dask.nthreads().values()) if hasattr(dask, "nthreads") else getattr(executor, "_max_workers", 0)
+    return int(there or os.cpu_count() or 1)
 
 
 def evaluate(

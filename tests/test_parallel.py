@@ -62,9 +62,9 @@ def loky():
 
 
 @contextlib.contextmanager
-def dask():
+def dask(workers=2, threads=1):
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    options = {"n_workers": workers, "threads_per_worker": threads, "dashboard_address": None, "silence_logs": 50}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         yield client.get_executor()
 
@@ -157,6 +157,13 @@ def test_ray_is_given_as_many_trials_as_there_is_room_for():
         assert width(RayExecutor(num_gpus=1), n_jobs=7) == 7
     finally:
         ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "threads", "room"), [(1, 1, 1), (3, 1, 3), (1, 5, 5), (0, 1, os.cpu_count())])
+def test_dask_is_given_as_many_trials_as_its_workers_have_threads(workers, threads, room):
+    with dask(workers, threads) as executor:
+        assert [width(executor, n_jobs) for n_jobs in (1, -1, 7)] == [room, room, 7]
 
 
 @pytest.mark.slow
