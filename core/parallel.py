@@ -189,8 +189,10 @@ def _like(executor: Any, error: BaseException) -> Any:
     """Return a new pool like the broken one, or raise that it broke."""
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
         logger.warning("the process pool broke (%r); going on with a new one", error)
-        parts = [getattr(executor, n, None) for n in ("_max_workers", "_mp_context", "_initializer", "_initargs")]
-        return concurrent.futures.ProcessPoolExecutor(parts[0], parts[1], parts[2], parts[3] or ())
+        names = ("max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child")
+        given: dict[str, Any] = {name: getattr(executor, f"_{name}", None) for name in names}
+        # Python 3.10 does not have all of them
+        return concurrent.futures.ProcessPoolExecutor(**{n: value for n, value in given.items() if value is not None})
     if "loky" in type(executor).__module__:
         logger.warning("the loky pool broke (%r); going on with a new one", error)
         return sys.modules[type(executor).__module__].get_reusable_executor(max_workers=executor._max_workers)

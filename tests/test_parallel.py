@@ -128,6 +128,29 @@ def test_a_dead_worker_costs_its_trial_only(executor, storage, caplog):
     assert "is LOST" in caplog.text
 
 
+def set_up(text):
+    os.environ["INLOOP_TEST"] = text
+
+
+def dies_at_first(trial):
+    if trial.number == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    trial.set_user_attr("seen", [os.getpid(), os.environ.get("INLOOP_TEST", "")])
+    return 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.11 and newer have max_tasks_per_child")
+def test_the_pool_that_replaces_a_broken_one_is_like_it():
+    study = inloop.create_study(seed=0, sampler=RandomSampler())
+    settings = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
+    settings |= {"initializer": set_up, "initargs": ("set",)}
+    with concurrent.futures.ProcessPoolExecutor(1, **settings) as executor:
+        study.optimize(dies_at_first, n_trials=4, executor=executor)
+    assert len({t.user_attrs["seen"][0] for t in study.trials[1:]}) == 3
+    assert {t.user_attrs["seen"][1] for t in study.trials[1:]} == {"set"}
+
+
 RAY_ROOM = [  # options of a task, and how many of it fit into 4 CPUs, 1 GPU, 7 slots and 1 disk
     ({}, 4),
     ({"num_cpus": 2}, 2),
