@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .record import FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .trial import Trial, TrialLost, TrialPruned, as_value, as_whole
@@ -82,8 +84,9 @@ def run(
         raise ValueError(f"optimize: timeout must be seconds of at least 0 or None, got {timeout!r}.")
     if isinstance(catch, list):
         catch = tuple(catch)
-    if not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
+    if not isinstance(n_jobs, int | np.integer) or n_jobs == 0 or n_jobs < -1:
         raise ValueError(f"optimize: n_jobs must be at least 1, or -1 for one thread a core; got {n_jobs!r}.")
+    n_jobs = int(n_jobs)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(f"optimize: executor must have a submit method like concurrent.futures', got {executor!r}.")
     budget = Budget(study, n_trials, timeout)

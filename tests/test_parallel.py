@@ -267,6 +267,15 @@ def test_an_error_that_cannot_travel_is_told_of(executor):
     assert study.history.states[TrialState.FAILED] == len(study.trials)
 
 
+@pytest.mark.parametrize("n_jobs", [np.int64(1), np.int8(3), np.uint8(2), np.int64(-1)], ids=repr)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_integers_of_numpy_count_jobs(n_jobs, elsewhere):
+    study = inloop.create_study(seed=0, sampler=RandomSampler(), pruner=NopPruner())
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        study.optimize(curve, n_trials=4, n_jobs=n_jobs, executor=executor if elsewhere else None)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 4
+
+
 class TakesNothing:
     def submit(self, *task):
         raise TypeError("nothing can be sent")
