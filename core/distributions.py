@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -313,27 +314,28 @@ class Categorical:
         Raises:
             ValueError: If it is none of them.
         """
-        try:
-            i = self._lookup.get((type(value), value))
-        except TypeError:
-            i = self._lookup.get(id(value))
+        i = self._stood_for(value) if isinstance(value, Label) else None
+        if i is None:
+            try:
+                i = self._lookup.get((type(value), value))
+            except TypeError:
+                i = self._lookup.get(id(value))
         if i is None:
             i = next((k for k, c in enumerate(self.choices) if same(c, value)), None)
-        if i is None:
-            i = self._named(value)
+        if i is None and any(isinstance(c, Label) for c in self.choices):
+            name = _name(value)
+            named = [k for k, c in enumerate(self.choices) if isinstance(c, Label) and c.text == name]
+            i = named[0] if len(named) == 1 else None
         if i is None:
             raise ValueError(f"{value!r} is not one of the choices {list(self.choices)!r}.")
         return i
 
-    def _named(self, value: Any) -> int | None:
-        """Return the index of the choice that a `Label` stands for, or of the one that stands for ``value``."""
-        if isinstance(value, Label):
-            own = self.choices[value.place] if 0 <= value.place < len(self.choices) else value
-            return None if isinstance(own, Label) or label(own) != value.text else value.place
-        if not any(isinstance(c, Label) for c in self.choices):
+    def _stood_for(self, value: Label) -> int | None:
+        """Return the index of the choice that a `Label` stands for by its place, None if that has another name."""
+        if not 0 <= value.place < len(self.choices):
             return None
-        name = label(value)
-        return next((k for k, c in enumerate(self.choices) if isinstance(c, Label) and c.text == name), None)
+        own = self.choices[value.place]
+        return value.place if (own.text if isinstance(own, Label) else _name(own)) == value.text else None
 
     def to_unit(self, value: Any) -> float:
         """Return the middle of the cell of ``value``."""
@@ -431,7 +433,7 @@ class Quantile(_StoredAsIs):
 
     def to_json(self) -> dict[str, Any]:
         """Return a label, as `Sampled` does; the distribution itself is not stored."""
-        return {"type": "sampled", "label": label(self.frozen)}
+        return {"type": "sampled", "label": _name(self.frozen)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -471,7 +473,7 @@ class Sampled(_StoredAsIs):
 
     def to_json(self) -> dict[str, Any]:
         """Return a label; the object itself is not stored."""
-        return {"type": "sampled", "label": self.source.text if isinstance(self.source, Label) else label(self.source)}
+        return {"type": "sampled", "label": _name(self.source)}
 
 
 Distribution: TypeAlias = Float | Int | Categorical | Quantile | Sampled
@@ -564,14 +566,22 @@ def from_json(data: Mapping[str, Any], labels: bool = False) -> Distribution:
     raise ValueError(f"This {kind} parameter holds values that are not stored; give the same space again: {data!r}")
 
 
-def label(value: Any) -> str:
-    """Return a short readable name of any value."""
+def label(value: Any, most: int | None = 80) -> str:
+    """Return a readable name of any value, of so many characters at most."""
     dist = getattr(value, "dist", None)
     if dist is not None and hasattr(value, "args"):
         inner = [*map(repr, value.args), *(f"{k}={v!r}" for k, v in value.kwds.items())]
         return f"{dist.name}({', '.join(inner)})"
     text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # an address is no name
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if most is None or len(text) <= most else text[: most - 3] + "..."
+
+
+def _name(value: Any) -> str:
+    """Return the name under which a value that JSON cannot hold is stored: its label, with what was cut off hashed."""
+    if isinstance(value, Label):
+        return value.text
+    text, full = label(value), label(value, most=None)
+    return text if text == full else f"{text} {zlib.crc32(full.encode()):08x}"
 
 
 def _known_family(family: str, frozen: Any) -> Distribution | None:
@@ -677,7 +687,7 @@ def _from_nested(data: Any) -> Any:
 def _choice_json(value: Any) -> Any:
     if _is_plain(value):
         return value
-    return {"label": value.text if isinstance(value, Label) else label(value)}
+    return {"label": _name(value)}
 
 
 def level_of(dist: Distribution, value: Any) -> int:

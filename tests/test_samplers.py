@@ -757,13 +757,22 @@ class Opaque:
         return isinstance(other, Opaque) and self.k == other.k
 
     def __hash__(self):
-        return self.k
+        return hash(self.k)
+
+
+class Alike:
+    """Choices that JSON cannot hold and that have one name."""
+
+    def __repr__(self):
+        return "<Alike>"
 
 
 CHOICES = {
     "tuples": [(k, (k, "x")) for k in range(6)],
     "lists and dicts": [[0], {"a": [1, None]}, {"a": (1, None)}, [2.5, True], {}, []],
     "objects": [Opaque(k) for k in range(6)],
+    "objects of long names": [Opaque(f"{'x' * 90} {k}") for k in range(6)],
+    "objects of one name": [Alike() for _ in range(6)],
 }
 
 
@@ -783,8 +792,8 @@ def test_a_study_opened_for_each_trial_proposes_what_a_live_one_does(sampler, ch
     live = opened("live.db")
     live.optimize(objective, n_trials=25)
     for _ in range(25):
-        opened("again.db").optimize(objective, n_trials=1)
-    again = opened("again.db")
+        again = opened("again.db")
+        again.optimize(objective, n_trials=1)
     assert [t.value for t in again.trials] == [t.value for t in live.trials]
     again.enqueue_trial({**again.best_params, "x": 0.5})
     again.enqueue_trial({"c": choices[3], "x": 0.5})

@@ -291,3 +291,16 @@ def test_what_rvs_draws_and_json_would_change_is_refused_by_name(make, tmp_path)
     study = inloop.create_study(storage=f"{tmp_path}/s.db", space={"a": Draws(make)}, sampler="random")
     with pytest.raises(TypeError, match=r"^a: "):
         study.ask()
+
+
+class Alike:
+    pass
+
+
+def test_a_condition_on_choices_of_one_name_is_kept():
+    first, second = Alike(), Alike()
+    space = Space({"c": Categorical([first, second]), "d": Int(1, 3)}, when={"d": {"c": [second]}})
+    study = inloop.create_study(space=space, seed=0)
+    study.optimize(lambda trial: float(trial.params["c"] is first), n_trials=4)
+    assert [("d" in t.params) == (t.params["c"] is second) for t in study.trials] == [True] * 4
+    assert study.best_params["c"] is second
