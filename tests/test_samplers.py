@@ -800,3 +800,26 @@ def test_a_study_opened_for_each_trial_proposes_what_a_live_one_does(sampler, ch
     again.add_trial({"c": choices[4], "x": 0.5}, 4.5)
     again.optimize(objective, n_trials=2)
     assert [t.value for t in again.trials[-2:]] == [0.5, 3.5]
+
+
+def test_tpe_finds_the_best_of_many_choices():
+    best = {"tpe": [], "random": []}
+    for sampler, values in best.items():
+        for seed in range(4):
+            study = inloop.create_study(sampler=sampler, seed=seed, space={"c": list(range(200)), "x": Float(0, 1)})
+            study.optimize(
+                lambda t: abs(t.params["c"] * 37 % 200 - 100) / 100 + (t.params["x"] - 0.3) ** 2, n_trials=120
+            )
+            values.append(study.best_value)
+    assert np.median(best["tpe"]) < 0.5 * np.median(best["random"])
+
+
+def test_tpe_leaves_a_place_that_it_has_looked_at_enough():
+    rng = np.random.default_rng(0)
+    study = inloop.create_study(sampler="tpe", seed=0, space={"x": Float(0, 1), "y": Float(0, 1)})
+    for _ in range(12):
+        study.add_trial(dict(zip("xy", rng.random(2).tolist(), strict=True)), 1.0)
+    for _ in range(60):
+        study.add_trial(dict(zip("xy", (0.3 + rng.normal(0, 0.02, 2)).tolist(), strict=True)), rng.random())
+    asked = [study.ask().params for _ in range(20)]
+    assert np.mean([math.dist(p.values(), (0.3, 0.3)) > 0.1 for p in asked]) > 0.5

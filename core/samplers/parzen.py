@@ -17,7 +17,7 @@ Single: TypeAlias = NDArray[np.float32]  # densities: half the time, and far mor
 
 _WIDEST, _NARROWEST = 1.0, 0.03
 _CELL = 0.75  # of a level's own cell: kernels are no narrower
-_STAY = 0.8  # probability that a kernel keeps its choice, beside its share of the rest
+_STAY = 0.8  # probability that a kernel keeps its choice at most, beside its share of the rest
 _LARGE = 80.0  # exp(88) is the largest in single precision
 _ROOT = math.sqrt(2.0 * math.pi)
 
@@ -31,7 +31,7 @@ class Layout:
         choices: Columns of `Categorical` ``(c,)``.
         plain: Whether every column of the space is among ``numbers``.
         narrowest: Least width of a kernel ``(k,)``.
-        gain: Log of how much likelier a kernel's own choice is than any other ``(c,)``.
+        levels: How many choices there are ``(c,)``.
         highest: What the log of a kernel's density, relative to the uniform one, cannot exceed.
     """
 
@@ -39,7 +39,7 @@ class Layout:
     choices: NDArray[np.int64]
     plain: bool
     narrowest: Array
-    gain: Single
+    levels: Array
     highest: float
 
     @cached_property
@@ -59,17 +59,20 @@ def layout(space: Space) -> Layout:
     numbers, choices = np.flatnonzero(open_ & ~columns.categorical), np.flatnonzero(open_ & columns.categorical)
     cells = np.divide(_CELL, columns.levels, out=np.zeros(len(space)), where=columns.levels > 0)
     narrowest = np.clip(cells[numbers], _NARROWEST, _WIDEST)
-    own = _STAY * columns.levels[choices] + 1.0 - _STAY  # relative to the uniform's, as all factors
-    gain = np.log(own / (1.0 - _STAY)).astype(np.float32)
+    levels = columns.levels[choices].astype(float)
+    own = _STAY * levels + 1.0 - _STAY  # relative to the uniform's, as all factors
     highest = float(np.log(own).sum() - np.log(narrowest * _ROOT).sum())
-    return Layout(numbers, choices, len(numbers) == len(space), narrowest, gain, highest)
+    return Layout(numbers, choices, len(numbers) == len(space), narrowest, levels, highest)
 
 
 class Contrast:
     """Two densities on the unit cube: of good points and of others.
 
     Each is a mixture, of equal weights, of the uniform distribution and one kernel a point. On a range a kernel is a
-    normal, of one width per column and group; on a choice it stays with probability 0.8 and else draws any. Where a
+    normal, of one width per column and group, those of the others no wider than those of the good: else the others
+    could not say that there is nothing more to find where the good ones lie close together, and nothing else would
+    ever be looked at. On a choice among K, a kernel of a group of n stays with probability n / (n + K), at most 0.8,
+    and else draws any: few points say little of many choices. Where a
     column is inactive in the kernel or in what it is asked about, its factor is the uniform's. With one width per
     group, the exponents of all pairs are a single matrix product. The normals are not truncated to the interval:
     what is lost at its ends is lost to both groups (on 13 problems truncation was no better, and costs as
@@ -93,6 +96,8 @@ class Contrast:
             at, self._on = np.where(on, at, 0.5), on.astype(np.float32)
         self._centred = (at - 0.5).astype(np.float32)
         self._width = self._widths()
+        n = np.maximum([[good], [len(units) - good]], 1)
+        self._stay = np.minimum(n / (n + layout.levels), _STAY)
 
     def _widths(self) -> Array:
         """Return a width for each group and column ``(2, k)``.
@@ -107,6 +112,7 @@ class Contrast:
         spread = (group @ (self._centred * self._centred) - total * total / np.maximum(count, 1.0) + 1.0 / 12.0) / more
         d = len(self._layout.columns)
         width = np.sqrt(spread) * ((d + 2.0) / 4.0 * more) ** (-1.0 / (d + 4.0))
+        width[1] = np.minimum(width[1], width[0])
         clipped: Array = np.minimum(np.maximum(width, self._layout.narrowest), _WIDEST)
         return clipped
 
@@ -128,8 +134,9 @@ class Contrast:
         out[:, numbers] = np.where(kept & ~np.isnan(x), x, out[:, numbers])
         if len(choices):
             choice, u = self._choice.take(pick, 0, mode="clip"), out[:, choices]
-            stays = u < _STAY  # what is left of u is uniform again
-            anew = np.where(stays, u / _STAY, (u - _STAY) / (1.0 - _STAY))
+            stay = self._stay[0]
+            stays = u < stay  # what is left of u is uniform again
+            anew = np.where(stays, u / stay, (u - stay) / (1.0 - stay))
             out[:, choices] = np.where(kept & stays & ~np.isnan(choice), choice, anew)
         return out
 
@@ -150,12 +157,13 @@ class Contrast:
         np.multiply(self._centred[good:], scale[1], out=z[good:])
         q = ((points if self._layout.plain else points[:, numbers]) - 0.5).astype(np.float32) * scale[:, None]
         height = np.log(scale / _ROOT)
-        other = math.log(1.0 - _STAY)
+        other = np.log(1.0 - self._stay).astype(np.float32)
+        gain = np.log1p(self._stay * self._layout.levels / (1.0 - self._stay)).astype(np.float32)
         if active is None and self._on is None:
             const = np.einsum("ij,ij->i", z, z)
             const *= -0.5
-            const[:good] += height[0].sum() + other * len(choices)
-            const[good:] += height[1].sum() + other * len(choices)
+            const[:good] += height[0].sum() + other[0].sum()
+            const[good:] += height[1].sum() + other[1].sum()
             kernels[:, k] = const
             asked = np.ones((2, len(points), k + 2), np.float32)
             asked[:, :, :k] = q
@@ -163,7 +171,7 @@ class Contrast:
         else:
             on = np.ones_like(z) if self._on is None else self._on
             a = np.ones(points.shape, np.float32) if active is None else active.astype(np.float32)
-            a, a_choice = a[:, numbers], np.repeat(other * a[None, :, choices], 2, axis=0)
+            a, a_choice = a[:, numbers], other[:, None] * a[:, choices]
             terms = (np.repeat(height, (good, n - good), axis=0) - 0.5 * z * z) * on
             kernels = np.concatenate((z, terms, on, ~np.isnan(self._choice)), 1, dtype=np.float32)
             asked = np.concatenate((q * a, np.repeat(a[None], 2, axis=0), -0.5 * q * q * a, a_choice), 2)
@@ -172,7 +180,9 @@ class Contrast:
         np.matmul(kernels[good:], asked[1].T, out=e[good:])
         for j, column in enumerate(choices):
             chosen = points[:, column] if active is None else np.where(active[:, column], points[:, column], np.nan)
-            e += self._layout.gain[j] * (self._choice[:, j, None] == chosen)
+            same = self._choice[:, j, None] == chosen
+            e[:good] += gain[0, j] * same[:good]
+            e[good:] += gain[1, j] * same[good:]
         return e
 
 
