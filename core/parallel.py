@@ -51,10 +51,10 @@ def run(
             while len(tasks.at_work) < n_jobs and (trial := budget.next()) is not None:
                 try:
                     try:
-                        future = executor.submit(evaluate, trial, objective, catch)
+                        future = executor.submit(evaluate, trial, objective, catch, trial._record.worker)
                     except concurrent.futures.BrokenExecutor as error:
                         executor = own = _like(executor, error)
-                        future = executor.submit(evaluate, trial, objective, catch)
+                        future = executor.submit(evaluate, trial, objective, catch, trial._record.worker)
                 except BaseException:
                     study._log.finish(trial._record, TrialState.FAILED, None)
                     raise
@@ -86,12 +86,21 @@ def width(executor: Any, n_jobs: int) -> int:
 
 
 def evaluate(
-    trial: Trial, objective: Callable[[Trial], float], catch: type[Exception] | tuple[type[Exception], ...]
+    trial: Trial,
+    objective: Callable[[Trial], float],
+    catch: type[Exception] | tuple[type[Exception], ...],
+    sender: str,
 ) -> None:
-    """Run one trial where the executor put it; what it has to say goes through its study's log."""
+    """Run one trial where the executor put it; what it has to say goes through its study's log.
+
+    Dask runs a task again whose result was lost with its worker, and one whose worker died: such a trial is LOST.
+    """
     from .loop import run_trial
 
-    if trial._record.finished:  # dask runs a task again whose result was lost with its worker
+    if trial._record.finished:
+        return
+    if trial._record.worker != sender:  # begun in its place, its curve would be compared with nobody's
+        trial.study._log.finish(trial._record, TrialState.LOST, None)
         return
     trial._away = False  # it ends here
     lost = ""
@@ -165,7 +174,9 @@ def _settle(study: Study, trial: Trial, future: Any) -> None:
         return
     error = future.exception()
     if error is None:
-        if not record.finished:
+        if record.state is TrialState.LOST:
+            logger.warning("trial %d is LOST: its worker died or was not heard of", record.number)
+        elif not record.finished:
             logger.warning(
                 "trial %d is LOST: its task has ended, but the study knows nothing of it; did its worker write "
                 "to another storage?",

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import copy
+import functools
 import multiprocessing
 import os
 import pickle
@@ -126,6 +127,31 @@ def test_a_dead_worker_costs_its_trial_only(executor, storage, caplog):
     assert lost.state is TrialState.LOST
     assert [t.params.get("x") for t in study.trials].count(lost.params["x"]) == 2  # offered again
     assert "is LOST" in caplog.text
+
+
+def dies_the_first_time(marker, trial):
+    x, stream = trial.suggest_float("x", -1, 1), trial.open_stream()
+    for step in range(3):
+        trial.report(x, step, stream)
+        assert not trial.should_prune()
+        if trial.number == 1 and not os.path.exists(marker):
+            Path(marker).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.2)  # so that there is more to do when the death is noticed
+    return x
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["dask"], indirect=True)
+def test_a_trial_whose_task_is_run_again_is_lost_and_begun_anew(executor, storage, tmp_path, caplog):
+    study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler(), pruner=NopPruner())
+    objective = functools.partial(dies_the_first_time, str(tmp_path / "died"))
+    study.optimize(objective, n_trials=10, executor=executor)
+    ended = [(t.state, {stream: len(c) for stream, c in t.curves.items()}) for t in study.trials]
+    whole = (TrialState.COMPLETE, {0: 3})
+    assert ended == [whole, (TrialState.LOST, {0: 1}), *[whole] * 8]
+    assert [t.params["x"] for t in study.trials].count(study.trials[1].params["x"]) == 2
+    assert "trial 1 is LOST" in caplog.text
 
 
 def set_up(text):
