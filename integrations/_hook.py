@@ -32,7 +32,9 @@ class Fit:
         stream: Where its reports go.
         thread: Who trains.
         report: Reports a value and a step, and returns whether training should stop.
-        reported: Last step that was reported, -1 before any.
+        reported: Last step that was reported, -1 before any; of the fit that this one goes on from, too.
+        begin: Step that its stream was opened for.
+        end: Where training has ended: the step that would come next, if a hook says so.
         source: Where the framework keeps its metrics.
         values: The metric's values so far.
     """
@@ -41,6 +43,8 @@ class Fit:
     thread: int
     report: Reporter = _no_stream
     reported: int = -1
+    begin: int = -1
+    end: int = -1
     source: Any = None
     values: Any = None
 
@@ -50,7 +54,8 @@ class Hook:
 
     Every fit starts afresh, in a stream of its own (so fold k of a trial is compared with fold k of others),
     unless it goes on with training where an earlier fit of the trial ended, or at an earlier step of it; steps that
-    are trained once more are not reported again. A copy (``copy``, ``deepcopy``,
+    are trained once more are not reported again. Where some steps have no report, only the hook itself knows where
+    its last fit ended. A copy (``copy``, ``deepcopy``,
     ``sklearn.clone``, ``pickle``) is another hook of the same trial, with no fit under way.
 
     Args:
@@ -63,6 +68,8 @@ class Hook:
         TypeError: If ``trial`` is no trial.
         ValueError: If ``mode`` or ``report_every`` is out of its range.
     """
+
+    _left: Fit | None = None  # its last fit, which another one may go on from
 
     def __init__(self, trial: Trial, metric: str | None, mode: str | None, report_every: int) -> None:
         if not isinstance(trial, Trial):
@@ -79,11 +86,27 @@ class Hook:
         self.report_every = report_every
         self._fit: Fit | None = None
 
-    def _start(self, step: int) -> None:
-        """Begin a fit whose first step is ``step``, or raise `TrialPruned`."""
+    def _start(self, step: int, after: int | None = None) -> None:
+        """Begin a fit whose first step is ``step``, or raise `TrialPruned`.
+
+        Args:
+            step: Where training begins.
+            after: Last step of earlier training that has a report, if the framework knows; None: the one before.
+        """
         self._refuse_pruned()
-        stream, report = self._open(step)
-        self._fit = Fit(stream, get_ident(), report)
+        last, begin, reported = self._left, step if after is None else after + 1, -1
+        if last is not None and last.end == step:  # training goes on
+            begin, reported = max(last.begin, last.reported + 1), last.reported
+        if last is not None and last.end == step and last.begin == begin:  # nothing was reported
+            stream, report = last.stream, last.report
+        else:
+            stream, report = self._open(begin)
+        self._fit = Fit(stream, get_ident(), report, reported, begin)
+
+    def _leave(self) -> None:
+        """End the fit, which another one may go on from."""
+        if self._fit is not None:
+            self._left, self._fit = self._fit, None
 
     def _open(self, step: int) -> tuple[int, Reporter]:
         """Return the stream of a fit whose first step is ``step``, and what reports there."""

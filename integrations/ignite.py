@@ -56,12 +56,13 @@ class IgnitePruningHandler(Hook):
             trainer.terminate()
 
     def _end(self, trainer: Engine) -> None:
-        fit, self._fit = self._current(), None
-        if fit.values is None:
-            if trainer.state.epoch > fit.source and not trainer.should_terminate:
-                raise ValueError(
-                    "IgnitePruningHandler: the evaluator has not run in any epoch, so nothing was reported; attach the "
-                    "evaluator that a handler of the trainer's runs, on Events.EPOCH_COMPLETED for instance."
-                )
-        elif fit.values[0] > fit.reported:
+        fit = self._current()
+        if fit.values is not None and fit.values[0] > fit.reported:
             self._see(fit, fit.values[1], fit.values[0], last=True)
+        fit.end = trainer.state.epoch
+        self._leave()
+        if fit.values is None and fit.reported < 0 and fit.end > fit.source and not trainer.should_terminate:
+            raise ValueError(
+                "IgnitePruningHandler: the evaluator has not run in any epoch, so nothing was reported; attach the "
+                "evaluator that a handler of the trainer's runs, on Events.EPOCH_COMPLETED for instance."
+            )

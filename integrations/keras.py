@@ -50,6 +50,7 @@ class KerasPruningCallback(Hook, Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         fit, logs = self._current(), logs or {}
+        fit.end = epoch + 1
         if self.metric not in logs:
             if fit.values is None and not self._may_come(logs):
                 raise self._not_logged(logs)
@@ -63,12 +64,12 @@ class KerasPruningCallback(Hook, Callback):
         try:
             if fit is None:
                 return
-            if fit.values is None and not self.model.stop_training:
+            if fit.values is None and fit.reported < 0 and not self.model.stop_training:
                 raise self._not_logged(logs)
             if fit.values is not None and fit.reported < fit.values[0]:
                 self._see(self._current(), fit.values[1], fit.values[0], last=True)
         finally:
-            self._fit = None
+            self._leave()
 
     def _may_come(self, logs: Mapping[str, Any]) -> bool:
         """Return whether validation, of which nothing is logged yet, may bring the metric."""

@@ -54,7 +54,9 @@ class TransformersPruningCallback(Hook, TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._runs, self._count, self._due = (*self._runs, state), 0, False
         self._seen: dict[str, float] = {}  # the newest value of every metric
-        self._led(args, lambda: self._start(state.global_step + 1))
+        known = [entry["step"] for entry in state.log_history if self._name in entry]  # of a run that was resumed
+        self._known = bool(known)
+        self._led(args, lambda: self._start(state.global_step + 1, known[-1] if known else None))
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         if not any(run is state for run in self._runs):
@@ -63,9 +65,9 @@ class TransformersPruningCallback(Hook, TrainerCallback):
         if args.process_index == 0:
             self._current()
         if self._name in metrics:  # of several sets each has an evaluation of its own
-            self._count += 1
+            self._count, self._step = self._count + 1, state.global_step
             self._due = self._count % self.report_every > 0
-            if not self._due and self._led(args, lambda: self._send(state)):
+            if not self._due and self._led(args, self._send):
                 control.should_training_stop = True
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -75,9 +77,12 @@ class TransformersPruningCallback(Hook, TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._runs = tuple(run for run in self._runs if run is not state)
         if self._due:
-            self._led(args, lambda: self._send(state))
-        self._fit = None
-        if not self._count and (self._seen or state.global_step >= state.max_steps):  # else stopped before
+            self._led(args, self._send)
+        if self._fit is not None:
+            self._fit.end = state.global_step + 1
+        self._leave()
+        stopped = state.global_step < state.max_steps
+        if not self._count and (self._seen or not (stopped or self._known)):
             raise self._missing(f"no metric is named {self.metric!r}", {"evaluation": self._seen})
 
     @property
@@ -85,8 +90,8 @@ class TransformersPruningCallback(Hook, TrainerCallback):
         name = str(self.metric)
         return name if name.startswith("eval_") else f"eval_{name}"
 
-    def _send(self, state: Any) -> bool:
-        return self._see(self._current(), self._seen[self._name], state.global_step, last=True)
+    def _send(self) -> bool:
+        return self._see(self._current(), self._seen[self._name], self._step, last=True)
 
     def _led(self, args: Any, do: Callable[[], _T]) -> _T:
         if args.world_size == 1:

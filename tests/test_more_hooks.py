@@ -647,6 +647,31 @@ def test_transformers_stopped_before_the_first_evaluation(tmp_path):
         way.fit(Run(way.hook(trial)), eval_strategy="no")
 
 
+@pytest.mark.parametrize("fresh", [True, False], ids=["new hook", "same hook"])
+@pytest.mark.parametrize("every", [1, 2])
+def test_transformers_resumed_between_two_evaluations(fresh, every, tmp_path):
+    way, trial = Transformers(), ask()
+    way.folder = str(tmp_path)
+    given = {"eval_strategy": "steps", "eval_steps": 4, "save_strategy": "steps", "save_steps": 1}
+    hook, seen = way.hook(trial, report_every=every), []
+
+    class Enough(way.transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step in ends
+
+    ends = [7, 9, 13 if fresh else 11]  # a hook that had nothing to report still knows its curve; another one does not
+    for resume in (None, True, True, True):
+        run = Run(hook, resume=resume)
+        way.fit(run, beside=[Enough()], max_steps=16, **given)
+        seen += run.seen
+        hook = way.hook(trial, report_every=every) if fresh else hook
+    values = dict(zip([4, 8, 12, 16], seen, strict=True))
+    if every == 2 and not fresh:
+        del values[12]  # the first of two evaluations of the last run
+    assert list(trial._record.curves) == [0]
+    assert curve(trial) == values
+
+
 def train_as_rank(rank, port, folder, hooks, out):
     """Train with a ``Trainer`` beside another process, once with each hook."""
     os.environ.update(RANK=f"{rank}", LOCAL_RANK=f"{rank}", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
@@ -775,6 +800,37 @@ def test_transformers_under_torchrun(storage, way, tmp_path):
         for said in (lead[0], other[0]):
             assert "ranks of this training have different trials" in said
             assert "broadcast_object_list" in said
+
+
+def test_ignite_goes_on_between_two_evaluations():
+    from ignite.engine import Engine, Events
+
+    way, trial = Ignite(), ask()
+    trainer, evaluator = Engine(lambda engine, batch: None), Engine(lambda engine, batch: None)
+
+    @evaluator.on(Events.COMPLETED)
+    def score(engine):
+        engine.state.metrics["loss"] = float(trainer.state.epoch)
+
+    way.hook(trial).attach(trainer, evaluator)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(every=5), lambda: evaluator.run([0]))
+    for epochs in (7, 9, 12, 16):
+        trainer.run([0], max_epochs=epochs)
+    assert {stream: curve(trial, stream) for stream in trial._record.curves} == {0: {4: 5.0, 9: 10.0, 14: 15.0}}
+
+
+def test_keras_goes_on_between_two_validations():
+    way, trial = Keras(), ask()
+    model = way.keras.Sequential([way.keras.layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    hook, begin = way.hook(trial), 0
+    for end in (7, 9, 12, 16):
+        data = {"validation_data": (X_VALID, Y_VALID), "validation_freq": 5}
+        model.fit(X, Y, initial_epoch=begin, epochs=end, batch_size=100, callbacks=[hook], verbose=0, **data)
+        begin = end
+    assert {stream: list(curve(trial, stream)) for stream in trial._record.curves} == {0: [4, 9, 14]}
+    model.fit(X, Y, epochs=7, batch_size=100, callbacks=[hook], verbose=0, **data)
+    assert list(curve(trial, 1)) == [4], "another training"
 
 
 def test_keras_evaluation_outside_a_fit():
