@@ -34,8 +34,12 @@ class SkorchPruningCallback(Hook, Callback):
         self._check_direction(monitor, known_direction(monitor))
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
-        self._start(len(net.history))
-        self._current().values = len(net.history)  # epochs that were there before or are reported
+        self._refuse_pruned()
+        self._fit = None
+
+    def on_epoch_begin(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
+        if self._fit is None:  # now that LoadInitState, wherever it is listed, has brought its history
+            self._start(len(net.history) - 1)
 
     def on_epoch_end(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:
         row = net.history[-1]
@@ -45,9 +49,11 @@ class SkorchPruningCallback(Hook, Callback):
             raise KeyboardInterrupt  # skorch's way to end training, which its EarlyStopping takes too
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        if self._fit is None:  # no epoch was trained
+            return
         fit, last = self._current(), len(net.history) - 1
         # a callback listed earlier may have ended training and hidden the last epoch
-        if last >= fit.values and last > fit.reported and self.metric in net.history[-1]:
+        if last >= fit.begin and last > fit.reported and self.metric in net.history[-1]:
             self._see(fit, net.history[-1][self.metric], last, last=True)
         self._fit = None
 

@@ -833,6 +833,17 @@ def test_keras_goes_on_between_two_validations():
     assert list(curve(trial, 1)) == [4], "another training"
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["hook first", "hook last"])
+def test_skorch_goes_on_from_what_a_callback_loads(first, tmp_path):
+    way, trial = Skorch(), ask()
+    for epochs in (3, 2, 0):
+        hook, keep = way.hook(trial, report_every=2), way.skorch.callbacks.TrainEndCheckpoint(dirname=tmp_path)
+        load = way.skorch.callbacks.LoadInitState(keep)
+        net = way.net([keep, *([hook, load] if first else [load, hook])], epochs).fit(X, Y.astype("int64"))
+    assert list(trial._record.curves) == [0]
+    assert curve(trial) == {step: net.history[step, "valid_loss"] for step in (1, 2, 3, 4)}
+
+
 def test_keras_evaluation_outside_a_fit():
     way, trial = Keras(), ask()
     hook = way.hook(trial)
