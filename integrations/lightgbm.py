@@ -26,6 +26,8 @@ _ALIASES = {
     "cross_entropy_lambda": ("xentlambda",),
     "kullback_leibler": ("kldiv",),
 }
+# https://lightgbm.readthedocs.io/en/stable/Parameters.html#network-parameters; the number rules
+_MACHINES = ("num_machines", "num_machine", "machines", "workers", "nodes")
 _NAMES = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
 
 
@@ -33,8 +35,9 @@ class LightGBMPruningCallback(Hook):
     """Reports an evaluation metric after every boosting round and stops training when the trial is pruned.
 
     For ``lightgbm.train`` and ``lightgbm.cv`` and the ``fit`` of the scikit-learn estimators (``callbacks=[...]``).
-    A step is a boosting round, counted over all of training where it goes on with ``init_model``. A pruned
-    fit ends as early stopping would end it, with ``best_iteration`` the last round.
+    A step is a boosting round, counted over all of training where that goes on with ``init_model``. A pruned
+    fit ends as early stopping would end it, with ``best_iteration`` the last round. Training on several machines
+    (``num_machines``, Dask) is refused: each of them would stop alone.
 
     Args:
         trial: Where the reports go.
@@ -44,8 +47,8 @@ class LightGBMPruningCallback(Hook):
         report_every: Report every so many rounds, and the last one.
 
     Raises:
-        ValueError: When the first round is over: if the metric or the set is not evaluated, or the metric's
-            direction is not the study's.
+        ValueError: When the first round is over: if the metric or the set is not evaluated, the metric's direction is
+            not the study's, or several machines train.
 
     Example:
         >>> import inloop, lightgbm, numpy
@@ -87,6 +90,7 @@ class LightGBMPruningCallback(Hook):
         """Take the metrics of one round."""
         entries, step = env.evaluation_result_list or [], env.iteration
         if step == env.begin_iteration:
+            self._refuse_machines(env.params)
             self._start(step)
             self._current().source = self._choose(env, entries)
         fit = self._fit
@@ -97,6 +101,15 @@ class LightGBMPruningCallback(Hook):
             raise EarlyStopException(step, entries)
         if fit.reported != step:  # should early stopping end the fit now, nothing would say so
             self.trial.hold(value, step, fit.stream)
+
+    def _refuse_machines(self, params: Mapping[str, Any]) -> None:
+        given = [n for n in _MACHINES if n in params]
+        if given and _count(params[given[0]]) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: {given[0]}={params[given[0]]!r}, but of several machines each would stop alone "
+                "by metrics of its own, and the others would fail. Train on one, or prune between fits: report what a "
+                "fit has reached by trial.report, and ask trial.should_prune."
+            )
 
     def _choose(self, env: CallbackEnv, entries: Sequence[Any]) -> int:
         """Return the place of the metric among the entries, which is the same in every round."""
@@ -117,6 +130,13 @@ class LightGBMPruningCallback(Hook):
             raise self._missing(f"no metric is named {name!r}", there)
         self._check_direction(name, "max" if entries[metrics[name]][3] else "min")
         return metrics[name]
+
+
+def _count(machines: Any) -> int:
+    """Return how many machines a parameter says: a number, ``"host:port,host:port"``, or several of these."""
+    if isinstance(machines, str) and not machines.isdigit():
+        return len(machines.split(","))
+    return len(machines) if isinstance(machines, list | set) else int(machines)
 
 
 def _names(entry: Any) -> tuple[str, str]:

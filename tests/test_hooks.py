@@ -4,6 +4,7 @@ import copy
 import math
 import multiprocessing
 import pickle
+import socket
 import threading
 import warnings
 from dataclasses import dataclass, replace
@@ -1019,6 +1020,47 @@ def test_lightgbm_pruned_booster_is_usable(keep, tmp_path):
     if keep:
         model.update()
         assert model.current_iteration() == 3
+
+
+def machine_worker(rank, ports, params, hook, out):
+    """Train on half of the data beside another process."""
+    d = lightgbm.Dataset(X[rank::2], Y[rank::2])
+    params = {**LGB_PARAMS, "tree_learner": "data", "local_listen_port": ports[rank], **params}
+    try:
+        lightgbm.train(params, d, 4, valid_sets=[d.create_valid(X_VALID, Y_VALID)], callbacks=[hook])
+        out.put("trained")
+    except ValueError as error:
+        out.put(str(error))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", ["num_machines", "machines"])
+def test_lightgbm_on_several_machines_is_refused(given):
+    """Before one of them ends and the other is left alone."""
+    trial, sockets = ask(), [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    machines = ",".join(f"127.0.0.1:{port}" for port in ports)
+    params = {"machines": machines, **({"num_machines": 2} if given == "num_machines" else {})}
+    spawn = multiprocessing.get_context("spawn")
+    out = spawn.Queue()
+    hook = LightGBMPruningCallback(trial)
+    workers = [spawn.Process(target=machine_worker, args=(rank, ports, params, hook, out)) for rank in range(2)]
+    for w in workers:
+        w.start()
+    said = [out.get(timeout=120) for _ in workers]
+    for w in workers:
+        w.join(30)
+    assert all(f"{given}={params[given]!r}, but of several machines each would stop alone" in text for text in said)
+    assert not trial.study.trials[0].curves
+
+
+@pytest.mark.parametrize("params", [{"num_machines": 1}, {"machines": "127.0.0.1:12400", "num_machine": 1}])
+def test_lightgbm_on_one_machine(params):
+    trial = ask()
+    _, log = lgb_train(trial, **params)
+    assert list(curve(trial).values()) == log["l2"]
 
 
 def test_lightgbm_stops_beside_other_callbacks():
