@@ -35,9 +35,9 @@ class LightGBMPruningCallback(Hook):
     """Reports an evaluation metric after every boosting round and stops training when the trial is pruned.
 
     For ``lightgbm.train`` and ``lightgbm.cv`` and the ``fit`` of the scikit-learn estimators (``callbacks=[...]``).
-    A step is a boosting round, counted over all of training where that goes on with ``init_model``. A pruned
-    fit ends as early stopping would end it, with ``best_iteration`` the last round. Training on several machines
-    (``num_machines``, Dask) is refused: each of them would stop alone.
+    A step is a boosting round, counted over all of training where that goes on with ``init_model``; ``cv`` counts its
+    own rounds. A pruned fit ends as early stopping would end it, with ``best_iteration`` the last round. Training on
+    several machines (``num_machines``, Dask) is refused: each of them would stop alone.
 
     Args:
         trial: Where the reports go.
