@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -159,8 +160,8 @@ class PopulationStudy:
         self._error: Exception | None = None
         self._settle()
         if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="inloop-")  # removed with the study
-            folder = self._temporary.name
+            folder = tempfile.mkdtemp(prefix="inloop-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # removed with the study
         self.folder = Path(folder)
         self._open_folder()
 

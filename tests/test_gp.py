@@ -315,6 +315,10 @@ def test_auto_says_what_it_does_and_why():
         {"m": ["a", "b"], **{f"x{i}": Float(0, 1) for i in range(60)}},
         when={f"x{i}": {"m": ["ab"[i % 2]]} for i in range(60)},
     )
+    equal = inloop.create_study(space={"x": Float(0, 1)}, seed=0)
+    for _ in range(9):
+        equal.tell(equal.ask(), 0.5)
+    assert "values that differ" in AutoSampler().describe(equal.space, equal.history)
     assert "first trial" in AutoSampler().describe(None, inloop.create_study().history)
     assert "2 so far" in says(BOX, 2)
     assert says(BOX).startswith("Gaussian process for 4 parameters")

@@ -58,7 +58,7 @@ def test_a_related_study_is_a_head_start(sampler):
 @learners
 def test_a_misleading_study_does_little_harm(sampler):
     cold, hot = [], []
-    for seed in range(4):
+    for seed in range(8):
         teacher = searched(lambda p: -bowl(p), seed=seed + 50, sampler=sampler)
         cold.append(searched(n=35, sampler=sampler, seed=seed).best_value)
         hot.append(warm(teacher, bowl, 35, sampler=sampler, seed=seed).best_value)

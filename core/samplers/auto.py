@@ -76,8 +76,11 @@ class AutoSampler(Sampler):
         startup = self.gp.startup if self._choice(space) is self.gp else self.tpe.n_startup_trials
         active = _together(space)
         many = f"{active} parameter{'s' * (active != 1)} active at once"
-        if len(history.told) < startup and not (history.earlier and self._choice(space).models_now(space, history)):
-            return f"A design that fills the space until {startup} trials are told ({len(history.told)} so far)."
+        if not self._choice(space).models_now(space, history):
+            if len(history.told) < startup:
+                return f"A design that fills the space until {startup} trials are told ({len(history.told)} so far)."
+            if space.columns.modelled.any():
+                return "A design that fills the space until two trials have values that differ."
         if _used_up(space, history):
             return "Settings tried before, again: there are no others."
         if self._choice(space) is self.tpe:
