@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from inloop import FrozenTrial, Study, Trial, TrialState
+from inloop.study import _copied
 
 from ._sklearn_race import FOLDS_KEPT, Candidate, break_off
 from ._sklearn_report import row_hashes
@@ -102,6 +103,17 @@ def resume(study: Study, space: SearchSpace) -> list[Candidate]:
             done.add(space.key(trial.params))
             study.enqueue_trial(trial.params)
     return kept
+
+
+def in_memory(study: Study, close: bool) -> Study:
+    """Return a copy of a study, as it is now, that needs its storage no more, and ``close`` that."""
+    with study._log.lock:
+        history, storage = study.history, study._log.storage
+        events = storage.read(study.study_name, 0, history.events)
+        if close:
+            storage.close()
+    parts = study.study_name, study.sampler, study.pruner, study.space, study.lease
+    return _copied(events, list(history.spaces.values()), *parts)
 
 
 def _candidate(

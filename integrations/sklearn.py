@@ -15,6 +15,7 @@ import numpy as np
 from inloop import FrozenTrial, Study, create_study, pruners, samplers
 from inloop.samplers.curves import Curves, trust
 from inloop.spaces import default_space
+from inloop.storage import Storage
 from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
@@ -32,7 +33,7 @@ from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Candidate, Race
 from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, share_known, standard_error
-from ._sklearn_resume import check_same, fingerprint, resume, setup_hash
+from ._sklearn_resume import check_same, fingerprint, in_memory, resume, setup_hash
 from ._sklearn_segment import train_segment
 from ._sklearn_space import Distinct, SearchSpace, Turns
 from ._sklearn_table import check_complexity, complete_rows, results, simplest
@@ -127,7 +128,8 @@ class BayesSearchCV(BaseSearchCV):
         cv_results_: As in ``RandomizedSearchCV``, and ``status`` ("complete", "pruned", or "failed" where
             the mean is NaN), ``n_splits_run`` (to the end), ``n_iterations_run`` (only with
             ``resource="iterations"``), ``partial_mean_test_<metric>`` (over the splits that were run or begun).
-        study_: The `inloop.Study` of the search, with one trial for each row.
+        study_: The `inloop.Study` of the search, with one trial for each row. Of a search that is kept in a storage it
+            is a copy from the end of the search; `inloop.load_study` gives the one that goes on.
         n_pruned_: Number of pruned candidates.
         refit_n_iterations_: Rounds of the last fit, only where boosters stopped early in the folds.
         best_estimator_, best_score_, best_params_, best_index_: As in ``RandomizedSearchCV``, and so are ``scorer_``,
@@ -417,6 +419,8 @@ class BayesSearchCV(BaseSearchCV):
                 warnings.warn(f"The search was interrupted; {race.n_complete} candidates are complete.", stacklevel=5)
             finally:
                 race.close()
+        if self.storage is not None:  # what was fitted needs no database, and does not change with it
+            self.study_ = in_memory(self.study_, close=not isinstance(self.storage, Storage))
         return race
 
     def _given_space(self) -> Any:

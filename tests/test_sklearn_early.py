@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+from copy import deepcopy
 
 import inloop
 import numpy as np
@@ -535,6 +536,23 @@ def test_a_search_goes_on_where_it_stopped(tmp_path, pruner, scoring):
     same_tables(table_of(again), table_of(rest))
     again.callbacks = None  # a function in a function does not travel
     pickle.loads(pickle.dumps(again)).predict(CANCER[0])
+
+
+@pytest.mark.parametrize(
+    "space", [GAMMA, {"C": [0.5, 5.0], "class_weight": [None, {0: 2.0}]}], ids=["ranges", "objects"]
+)
+def test_a_fitted_search_needs_its_database_no_more(tmp_path, space):
+    options = {"n_iter": 3, "storage": f"{tmp_path}/s.db", "pruner": "auto"}
+    search = search_of(SVC(), space, **options).fit(*CANCER)
+    raw = pickle.dumps(search)
+    more = clone(search).set_params(n_iter=4).fit(*CANCER)
+    assert (len(more.study_.trials), more.study_.study_name) == (4, search.study_.study_name)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.db"]  # nobody has it open
+    (tmp_path / "s.db").unlink()
+    for copy in (search, pickle.loads(raw), pickle.loads(pickle.dumps(search)), deepcopy(search)):
+        assert [t.params for t in copy.study_.trials] == copy.cv_results_["params"] == more.cv_results_["params"][:3]
+        assert [t.value for t in copy.study_.trials] == list(copy.cv_results_["mean_test_score"])
+        np.testing.assert_array_equal(copy.predict(CANCER[0]), search.predict(CANCER[0]))
 
 
 def test_what_an_interrupt_broke_off_is_tried_again(tmp_path):
