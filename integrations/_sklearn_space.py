@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -48,6 +49,8 @@ class SearchSpace:
         self.quotas: list[int] | None = None
         if isinstance(given, Space):
             self.space = given
+            if WHICH in given:  # several dicts as one, such as `inloop.refine` gives
+                self._names = {column: re.sub(r" \(\d+\)$", "", column) for column in given if column != WHICH}
             return
         dicts = [given] if isinstance(given, Mapping) else list(given)
         if dicts and all(_is_pair(d) for d in dicts):
@@ -90,7 +93,7 @@ class SearchSpace:
         """
         if WHICH not in self.space:
             return self.space.check(params, "initial_params")
-        for which in range(self.space[WHICH].levels or 0):
+        for which in _levels(self.space[WHICH]):
             columns = {self._names[c]: c for c in self.space if c != WHICH and self._in(c, which)}
             if all(n in columns and self.space[columns[n]].contains(v) for n, v in params.items()):
                 return {WHICH: which, **{columns[n]: v for n, v in params.items()}}

@@ -346,6 +346,23 @@ def test_a_space_with_conditions_is_taken_as_it_is():
     assert all(("gamma" in p) == (p["kernel"] == "rbf") for p in search.cv_results_["params"])
 
 
+@pytest.mark.parametrize("best", [0, 1])
+def test_a_list_of_dicts_is_refined(best):
+    dicts = [{"kernel": ["rbf"], "C": (0.1, 10.0), "gamma": (0.01, 1.0)}, {"kernel": ["linear"], "C": (1.0, 9.0)}]
+    kernel = dicts[best]["kernel"][0]
+    search = search_of(SVC(), dicts, n_iter=12, scoring=lambda e, X, y: (e.kernel == kernel) + e.C / 100).fit(*IRIS)
+    known = [{"kernel": kernel, "C": search.best_params_["C"]}]
+    for quantile in (0.2, 1.0):
+        again = clone(search).set_params(
+            param_distributions=inloop.refine(search.study_, quantile), initial_params=known, n_iter=4
+        )
+        params = again.fit(*IRIS).cv_results_["params"]
+        assert params[0] == {**params[0], **known[0]}
+        for found in params:
+            assert found.keys() == dicts[found["kernel"] == "linear"].keys()
+            assert found["kernel"] == kernel or quantile == 1.0
+
+
 def test_an_empty_dict_tries_the_estimator_as_it_is():
     with pytest.warns(UserWarning, match="Running 1 iteration"):
         search = search_of(SVC(), {}).fit(*IRIS)
