@@ -106,8 +106,8 @@ class LightGBMPruningCallback(Hook):
         given = [n for n in _MACHINES if n in params]
         if given and _count(params[given[0]]) > 1:
             raise ValueError(
-                f"{type(self).__name__}: {given[0]}={params[given[0]]!r}, but of several machines each would stop alone "
-                "by metrics of its own, and the others would fail. Train on one, or prune between fits: report what a "
+                f"{type(self).__name__}: {given[0]}={params[given[0]]!r}, but of several machines one would stop alone "
+                "by its own metrics, and the others would fail. Train on one, or prune between fits: report what a "
                 "fit has reached by trial.report, and ask trial.should_prune."
             )
 

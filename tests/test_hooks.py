@@ -1052,7 +1052,7 @@ def test_lightgbm_on_several_machines_is_refused(given):
     said = [out.get(timeout=120) for _ in workers]
     for w in workers:
         w.join(30)
-    assert all(f"{given}={params[given]!r}, but of several machines each would stop alone" in text for text in said)
+    assert all(f"{given}={params[given]!r}, but of several machines one would stop alone" in text for text in said)
     assert not trial.study.trials[0].curves
 
 
