@@ -103,7 +103,11 @@ class CatBoostPruningCallback(Hook):
 
 def _direction(metric: str) -> str | None:
     """Return ``"min"`` or ``"max"`` for a metric of CatBoost's own, None for any other name."""
-    try:
-        return "max" if is_maximizable_metric(metric) else "min" if is_minimizable_metric(metric) else None
-    except Exception:  # CatBoost does not know the name
-        return None
+    for name in (metric, metric.partition(":")[0]):
+        try:
+            return "max" if is_maximizable_metric(name) else "min" if is_minimizable_metric(name) else None
+        except (
+            Exception
+        ):  # CatBoost does not know the name, or wants the number of classes with it, as of "AUC:type=Mu"
+            continue
+    return None

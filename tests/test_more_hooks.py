@@ -598,6 +598,30 @@ def test_catboost_sets_metrics_and_periods():
     assert model.tree_count_ == model.best_iteration_ + 1 <= 5
 
 
+@pytest.mark.parametrize(
+    ("asked", "metric", "loss", "up"),
+    [
+        ("AUC:type=Mu", "AUC:type=Mu", "MultiClass", True),
+        ("AUC:type=OneVsAll", "AUC:class=1", "MultiClassOneVsAll", True),
+        ("F1", "F1:class=1", "MultiClass", True),
+        ("TotalF1:average=Macro", "TotalF1:average=Macro", "MultiClass", True),
+        ("MultiClass", "MultiClass", "MultiClass", False),
+        ("Quantile:alpha=0.3", "Quantile:alpha=0.3", "RMSE", False),
+    ],
+)
+def test_catboost_directions_of_metrics_with_parameters(asked, metric, loss, up):
+    catboost = CatBoost().catboost
+    from inloop.integrations.catboost import CatBoostPruningCallback
+
+    trial = ask(direction="maximize" if up else "minimize")
+    params = {"loss_function": loss, "custom_metric": [asked], "iterations": 3, "thread_count": 1}
+    model = catboost.CatBoost({**params, "allow_writing_files": False, "verbose": False})
+    classes = np.arange(len(Y)) % 3
+    callbacks = [CatBoostPruningCallback(trial, metric)]
+    alone(model.fit, X, classes, eval_set=(X_VALID, classes[: len(Y_VALID)]), callbacks=callbacks)
+    assert list(curve(trial)) == [0, 1, 2]
+
+
 def in_search(name, hook, rounds):
     """Return an estimator with the hook and what to give cross_val_score."""
     way = {"catboost": CatBoost, "skorch": Skorch}[name]()
