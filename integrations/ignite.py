@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from ignite.engine import Engine, Events
@@ -13,9 +14,10 @@ class IgnitePruningHandler(Hook):
     """Reports a metric after every evaluation of an epoch and stops the trainer when the trial is pruned.
 
     ``IgnitePruningHandler(trial, "loss").attach(trainer, evaluator)``, where the evaluator is run by a handler of the
-    trainer's. A step is an epoch of the trainer. Runs of the evaluator outside training or before the first epoch,
-    and further ones in an epoch, report nothing. A pruned run ends as early stopping would end it, by
-    ``trainer.terminate``.
+    trainer's. A step is an epoch of the trainer. Runs of the evaluator outside training or before the first epoch
+    report nothing. Of several runs in an epoch the first one counts, and a warning says so: training data evaluated
+    by the same ``Engine`` before validation data would be what the trial is pruned by. A pruned run ends as early
+    stopping would end it, by ``trainer.terminate``.
 
     Args:
         trial: Where the reports go.
@@ -32,6 +34,8 @@ class IgnitePruningHandler(Hook):
         super().__init__(trial, metric, mode, report_every)
         self._check_direction(metric, known_direction(metric))
 
+    _warned = False
+
     def attach(self, trainer: Engine, evaluator: Engine) -> None:
         """Look at the metrics whenever ``evaluator`` has run while ``trainer`` trains."""
         trainer.add_event_handler(Events.STARTED, lambda: self._begin(trainer.state.epoch))
@@ -47,6 +51,7 @@ class IgnitePruningHandler(Hook):
         if self._fit is None or step < self._fit.source:
             return
         if self._fit.values is not None and self._fit.values[0] >= step:
+            self._warn(trainer)
             return
         if self.metric not in metrics:
             raise self._missing(f"no metric is named {self.metric!r}", {"evaluator": metrics})
@@ -54,6 +59,15 @@ class IgnitePruningHandler(Hook):
         fit.values = step, metrics[self.metric]
         if self._see(fit, metrics[self.metric], step):
             trainer.terminate()
+
+    def _warn(self, trainer: Engine) -> None:
+        if not self._warned and trainer.state.epoch != trainer.state.max_epochs:  # when it may be the final evaluation
+            self._warned = True
+            warnings.warn(
+                "IgnitePruningHandler: the evaluator runs more than once in an epoch, and the first run is reported. "
+                "If that is on training data, attach another evaluator, which runs on validation data alone.",
+                stacklevel=2,
+            )
 
     def _end(self, trainer: Engine) -> None:
         fit = self._current()

@@ -826,6 +826,25 @@ def test_transformers_under_torchrun(storage, way, tmp_path):
             assert "broadcast_object_list" in said
 
 
+def test_ignite_says_which_of_several_evaluations_of_an_epoch_counts():
+    from ignite.engine import Engine, Events
+
+    way, trial = Ignite(), ask()
+    trainer = Engine(lambda engine, batch: None)
+    evaluator = Engine(lambda engine, loss: engine.state.metrics.update(loss=loss))
+    way.hook(trial).attach(trainer, evaluator)
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def evaluate():
+        evaluator.run([0.1])  # training data
+        evaluator.run([0.9])
+
+    with pytest.warns(UserWarning, match="more than once in an epoch, and the first run is reported") as said:
+        trainer.run([0], max_epochs=3)
+    assert len([w for w in said if "IgnitePruningHandler" in str(w.message)]) == 1
+    assert curve(trial) == dict.fromkeys(range(3), 0.1)
+
+
 def test_ignite_goes_on_between_two_evaluations():
     from ignite.engine import Engine, Events
 
