@@ -103,8 +103,8 @@ class BayesSearchCV(BaseSearchCV):
             worker their folds are run as workers come free, if the joblib backend can give results as they come and
             there are no callbacks of scikit-learn, else in rounds.
         timeout: Seconds after which no more folds are started; at least one candidate is completed.
-        stopping: A function of (study, trial), or a list of them, called after each candidate; ``study.stop()`` in
-            it ends the search.
+        stopping: A function of (study, trial), or a list of them, called after each candidate, and with the last one of
+            an earlier run before a search in a storage goes on; ``study.stop()`` in it ends the search.
         initial_params: List of dicts of parameters to try first; parameters that a dict leaves out are proposed.
         objective: The metric to search for where ``scoring`` gives several; None: the one named by ``refit``, else
             the first.
@@ -378,7 +378,9 @@ class BayesSearchCV(BaseSearchCV):
             check_same(self.study_, data, setup)
             earlier = resume(self.study_, space)
         done = len(earlier or ())
-        n_iter = max(n_iter, done)
+        if earlier:  # what was ended is not to go on
+            self._ask_stopping(self.study_.trials[earlier[-1].trial.number])
+        n_iter = done if self.study_._stopped else max(n_iter, done)
         n_fits = n_iter * len(splits)
         if self.verbose > 0:
             new = n_iter - done
@@ -505,9 +507,12 @@ class BayesSearchCV(BaseSearchCV):
             return FoldsPruner(longest)
         return _pruner(self.pruner, max(3, longest // 6))
 
-    def _told(self, progress: Progress, trial: FrozenTrial) -> None:
+    def _ask_stopping(self, trial: FrozenTrial) -> None:
         for stop in _list(self.stopping):
             stop(self.study_, trial)
+
+    def _told(self, progress: Progress, trial: FrozenTrial) -> None:
+        self._ask_stopping(trial)
         for call in _list(self.callbacks):
             call(self, trial)
         progress(self.study_, trial)

@@ -16,6 +16,7 @@ import pytest
 from inloop.integrations._sklearn_early import _split
 from inloop.integrations._sklearn_space import WHICH
 from inloop.integrations.sklearn import BayesSearchCV
+from inloop.terminators import NoImprovement, TargetValue
 from scipy import stats
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -553,6 +554,25 @@ def test_a_fitted_search_needs_its_database_no_more(tmp_path, space):
         assert [t.params for t in copy.study_.trials] == copy.cv_results_["params"] == more.cv_results_["params"][:3]
         assert [t.value for t in copy.study_.trials] == list(copy.cv_results_["mean_test_score"])
         np.testing.assert_array_equal(copy.predict(CANCER[0]), search.predict(CANCER[0]))
+
+
+def stop_at_number_3(study, trial):
+    if trial.number == 3:
+        study.stop()
+
+
+@pytest.mark.parametrize(
+    "stopping", [stop_at_number_3, TargetValue(0.9), [stop_at_number_3, NoImprovement(2)]], ids=["own", "value", "two"]
+)
+def test_a_search_that_was_ended_stays_so(tmp_path, stopping, capsys):
+    options = {"n_iter": 9, "storage": f"{tmp_path}/s.db", "stopping": stopping}
+    one, two = (search_of(TREE, {"max_depth": (1, 90)}, verbose=k, **options).fit(*CANCER) for k in (0, 1))
+    assert 1 <= len(one.cv_results_["params"]) < 9
+    same_tables(table_of(one), table_of(two))
+    assert len(two.study_.trials) == len(one.study_.trials)
+    assert "for each of 0 candidates" in capsys.readouterr().out
+    more = search_of(TREE, {"max_depth": (1, 90)}, **{**options, "stopping": None}).fit(*CANCER)
+    assert len(more.cv_results_["params"]) == 9
 
 
 def test_what_an_interrupt_broke_off_is_tried_again(tmp_path):
