@@ -96,8 +96,12 @@ class SearchSpace:
         for which in _levels(self.space[WHICH]):
             columns = {self._names[c]: c for c in self.space if c != WHICH and self._in(c, which)}
             if all(n in columns and self.space[columns[n]].contains(v) for n, v in params.items()):
-                return {WHICH: which, **{columns[n]: v for n, v in params.items()}}
+                return self.space.check({WHICH: which, **{columns[n]: v for n, v in params.items()}}, "initial_params")
         raise ValueError(f"initial_params: {dict(params)!r} lies in none of the dicts of the space {self.space!r}.")
+
+    def whole(self, point: Mapping[str, Any]) -> bool:
+        """Say whether a point leaves nothing to propose."""
+        return self.space.complete(point, lambda: 0.0).keys() <= point.keys()
 
     def key(self, point: Mapping[str, Any]) -> Hashable:
         """Return what two points have in common if and only if they set the estimator to the same values."""

@@ -105,7 +105,8 @@ class BayesSearchCV(BaseSearchCV):
         timeout: Seconds after which no more folds are started; at least one candidate is completed.
         stopping: A function of (study, trial), or a list of them, called after each candidate, and with the last one of
             an earlier run before a search in a storage goes on; ``study.stop()`` in it ends the search.
-        initial_params: List of dicts of parameters to try first; parameters that a dict leaves out are proposed.
+        initial_params: List of dicts of parameters to try first, whole ones once; parameters that a dict leaves out are
+            proposed.
         objective: The metric to search for where ``scoring`` gives several; None: the one named by ``refit``, else
             the first.
         storage: Where the search is kept as it goes, as in `create_study`: a file (``"search.db"``), a URL. The same
@@ -470,10 +471,15 @@ class BayesSearchCV(BaseSearchCV):
         # other pruners stop all candidates inside the same fold, where its levels can be compared
         trust(study.history, FoldsCurves if self.pruner == "auto" or self.resource == "folds" else Curves)
         if not study.trials:
+            known = set()
             for params in self.initial_params or ():
                 if not isinstance(params, Mapping):
                     raise TypeError(f"initial_params must be a list of dicts of parameters, got {params!r} in it.")
-                study.enqueue_trial(space.point(params))
+                point = space.point(params)
+                if space.key(point) not in known:
+                    study.enqueue_trial(point)
+                if space.whole(point):
+                    known.add(space.key(point))
         return study
 
     def _sampler(self, space: SearchSpace) -> samplers.Sampler:

@@ -223,6 +223,18 @@ def test_points_known_in_part_repeat_none_of_a_finite_space(sampler, pairs):
     assert [p["max_depth"] for p in search.cv_results_["params"][:3]] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("sampler", ["random", "gp", "grid"])
+@pytest.mark.parametrize("pairs", [False, True])
+def test_known_points_are_tried_once_each(sampler, pairs):
+    two = [{"max_depth": [1, 2, 3]}, {"max_depth": [4], "splitter": ["random"]}]
+    known = [{"max_depth": 2}, {"max_depth": np.int64(2)}, {"max_depth": 1}, {"max_depth": 2}]
+    options = {"initial_params": known, "sampler": sampler, "n_iter": 4}
+    search = search_of(TREE, two if pairs else {"max_depth": [1, 2, 3, 4]}, **options).fit(*CANCER)
+    depths = [p["max_depth"] for p in search.cv_results_["params"]]
+    assert depths[:2] == [2, 1]
+    assert sorted(depths) == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("wrong", [{"C": 1e9}, {"degree": 2}, {"kernel": "linear", "gamma": 0.1}])
 def test_known_points_outside_the_space_are_refused(wrong):
     space = [{"kernel": ["linear"], "C": (0.1, 10.0)}, {"kernel": ["rbf"], "gamma": (1e-3, 1.0)}]
