@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from typing import Any
@@ -103,6 +104,31 @@ def resume(study: Study, space: SearchSpace) -> list[Candidate]:
             done.add(space.key(trial.params))
             study.enqueue_trial(trial.params)
     return kept
+
+
+def enqueue_known(
+    study: Study, space: SearchSpace, given: Sequence[Mapping[str, Any]], earlier: Sequence[Candidate]
+) -> None:
+    """Have the points of ``initial_params`` tried next: whole ones once, parts of points as often as they are given.
+
+    Those that the ``earlier`` candidates began with, or that are in the queue, are not tried again.
+
+    Raises:
+        TypeError, ValueError: If one is no dict, or lies outside the space.
+    """
+    known = Counter(space.key(c.trial.params) for c in earlier)
+    known.update(space.key(params) for params, *_ in study.history.queue)
+    known.update([space.key(t.queued) for t in study.trials if t.queued and space.key(t.params) in known])
+    for params in given:
+        if not isinstance(params, Mapping):
+            raise TypeError(f"initial_params must be a list of dicts of parameters, got {params!r} in it.")
+        point = space.point(params)
+        key, whole = space.key(point), space.whole(point)
+        if not known[key]:
+            study.enqueue_trial(point)
+            known[key] = int(whole)
+        elif not whole:
+            known[key] -= 1
 
 
 def in_memory(study: Study, close: bool) -> Study:

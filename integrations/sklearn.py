@@ -33,7 +33,7 @@ from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Candidate, Race
 from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, share_known, standard_error
-from ._sklearn_resume import check_same, fingerprint, in_memory, resume, setup_hash
+from ._sklearn_resume import check_same, enqueue_known, fingerprint, in_memory, resume, setup_hash
 from ._sklearn_segment import train_segment
 from ._sklearn_space import Distinct, SearchSpace, Turns
 from ._sklearn_table import check_complexity, complete_rows, results, simplest
@@ -105,8 +105,8 @@ class BayesSearchCV(BaseSearchCV):
         timeout: Seconds after which no more folds are started; at least one candidate is completed.
         stopping: A function of (study, trial), or a list of them, called after each candidate, and with the last one of
             an earlier run before a search in a storage goes on; ``study.stop()`` in it ends the search.
-        initial_params: List of dicts of parameters to try first, whole ones once; parameters that a dict leaves out are
-            proposed.
+        initial_params: List of dicts of parameters to try first, whole ones once, unless an earlier run of a search in
+            a storage has tried them; parameters that a dict leaves out are proposed.
         objective: The metric to search for where ``scoring`` gives several; None: the one named by ``refit``, else
             the first.
         storage: Where the search is kept as it goes, as in `create_study`: a file (``"search.db"``), a URL. The same
@@ -378,6 +378,7 @@ class BayesSearchCV(BaseSearchCV):
         if self.storage is not None:
             check_same(self.study_, data, setup)
             earlier = resume(self.study_, space)
+        enqueue_known(self.study_, space, self.initial_params or (), earlier or ())
         done = len(earlier or ())
         if earlier:  # what was ended is not to go on
             self._ask_stopping(self.study_.trials[earlier[-1].trial.number])
@@ -470,16 +471,6 @@ class BayesSearchCV(BaseSearchCV):
         )
         # other pruners stop all candidates inside the same fold, where its levels can be compared
         trust(study.history, FoldsCurves if self.pruner == "auto" or self.resource == "folds" else Curves)
-        if not study.trials:
-            known = set()
-            for params in self.initial_params or ():
-                if not isinstance(params, Mapping):
-                    raise TypeError(f"initial_params must be a list of dicts of parameters, got {params!r} in it.")
-                point = space.point(params)
-                if space.key(point) not in known:
-                    study.enqueue_trial(point)
-                if space.whole(point):
-                    known.add(space.key(point))
         return study
 
     def _sampler(self, space: SearchSpace) -> samplers.Sampler:

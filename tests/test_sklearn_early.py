@@ -613,6 +613,31 @@ def test_what_waits_in_the_queue_is_not_queued_again(tmp_path):
     assert len(set(depths)) == len(depths) == 9
 
 
+@pytest.mark.parametrize("breaks", [{}, {3: [2]}, {5: [4]}, {3: [2, 5]}], ids=["none", "early", "late", "twice"])
+def test_known_points_are_tried_once_in_all_runs(tmp_path, breaks):
+    space = {"max_depth": (1, 90), "min_samples_leaf": (1, 9)}
+    known = [
+        {"max_depth": 7, "min_samples_leaf": 2},
+        {"max_depth": 50},
+        {"max_depth": 7, "min_samples_leaf": 2},
+        {"max_depth": 50},
+        {"min_samples_leaf": 3, "max_depth": 8},
+    ]
+    options = {"space": space, "storage": f"{tmp_path}/s.db"}
+    first = search_of(TREE, **options, n_iter=2).fit(*CANCER)
+    found = first.cv_results_["params"]
+    for n_iter, given in [(2, known), (3, known), (4, known[:2]), (5, known), (6, known), (9, [*found, *known])]:
+        for number in breaks.get(n_iter, []):
+            broken_off(number, **options, n_iter=9, initial_params=known)
+        search = search_of(TREE, **options, n_iter=n_iter, initial_params=given).fit(*CANCER)
+    params = search.cv_results_["params"]
+    assert len(params) == 9
+    assert params[:2] == found
+    assert sorted(p["max_depth"] for p in params[2:6]) == [7, 8, 50, 50]
+    assert all(params.count(known[k]) == 1 for k in (0, 4))
+    assert [p["max_depth"] for p in params].count(50) == 2
+
+
 @pytest.mark.parametrize("sampler", ["random", "gp"])
 def test_all_of_a_finite_space_is_tried_after_an_interrupt(tmp_path, sampler):
     options = {"space": DEPTH, "n_iter": 7, "storage": f"{tmp_path}/s.db", "sampler": sampler}
