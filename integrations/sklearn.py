@@ -90,7 +90,8 @@ class BayesSearchCV(BaseSearchCV):
             ``RandomizedSearchCV``, but ``pre_dispatch`` counts in rounds only (see ``batch_size``), a callable
             ``refit`` is shown the complete rows only, and ``"1se"`` is the simplest candidate within one standard
             error of the best (Breiman et al., "Classification and regression trees", 1984, section 3.4.3).
-        verbose: 1 shows a line of progress (with tqdm installed); more as in ``RandomizedSearchCV``.
+        verbose: 1 shows a line of progress (with tqdm installed); more instead of it a line a fold, as in
+            ``RandomizedSearchCV``.
         random_state: Seeds the proposals.
         sampler: An `inloop.samplers.Sampler` or its name (``"gp"``, ``"tpe"``, ``"random"``, ``"grid"``); None is the
             default one.
@@ -388,7 +389,7 @@ class BayesSearchCV(BaseSearchCV):
             new = n_iter - done
             text = f"Fitting {len(splits)} folds for each of {new} candidates, totalling {new * len(splits)} fits"
             print(text + (f"; {done} candidates of an earlier run are kept" if done else ""))  # noqa: T201
-        with Progress(n_iter, done, self.verbose > 0) as progress, hooks.search(n_fits):
+        with Progress(n_iter, done, self.verbose == 1) as progress, hooks.search(n_fits):
             told = partial(self._told, progress)
             inside = self._inside_fits(estimator, space)
             race = Race(self.study_, space, n_iter, len(splits), size, self._value, inside, told, earlier)

@@ -167,6 +167,10 @@ def test_progress(capsys):
     assert "pruned=" in shown.err
     search_of(verbose=0).fit(*CANCER)
     assert capsys.readouterr() == ("", "")
+    search_of(verbose=2).fit(*CANCER)  # a line of scikit-learn's for each fold, which a line of progress would break
+    shown = capsys.readouterr()
+    assert shown.out.count("[CV]") == 32
+    assert shown.err == ""
 
 
 @pytest.mark.parametrize(("then", "new"), [(3, 0), (8, 0), (10, 2)])
