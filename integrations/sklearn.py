@@ -421,7 +421,7 @@ class BayesSearchCV(BaseSearchCV):
             except KeyboardInterrupt:
                 if not race.n_complete:
                     raise
-                warnings.warn(f"The search was interrupted; {race.n_complete} candidates are complete.", stacklevel=5)
+                warnings.warn(f"The search was interrupted; {race.n_complete} candidates are complete.", stacklevel=4)
             finally:
                 race.close()
         if self.storage is not None:  # what was fitted needs no database, and does not change with it

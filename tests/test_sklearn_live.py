@@ -68,8 +68,9 @@ def test_an_interrupt_keeps_what_is_done(batch_size, refit):
             signal.raise_signal(signal.SIGINT)
 
     search = search_of(callbacks=interrupt, batch_size=batch_size, refit=refit)
-    with pytest.warns(UserWarning, match="interrupted; 5 candidates are complete"):
+    with pytest.warns(UserWarning, match="interrupted; 5 candidates are complete") as caught:
         search.fit(*CANCER)
+    assert caught[0].filename == __file__
     assert len(search.cv_results_["params"]) == 5
     assert hasattr(search, "best_estimator_") == refit
     assert not search.study_.history.running
