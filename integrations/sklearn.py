@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -167,7 +168,7 @@ class BayesSearchCV(BaseSearchCV):
         "initial_params": [list, tuple, None],
         "objective": [str, None],
         "callbacks": [callable, list, tuple, None],
-        "storage": [str, HasMethods(["append", "read"]), None],
+        "storage": [str, os.PathLike, HasMethods(["append", "read"]), None],
         "study_name": [str, None],
         "eval_set": [StrOptions({"split", "test"})],
         "validation_fraction": [Interval(numbers.Real, 0, 1, closed="neither")],

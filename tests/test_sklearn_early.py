@@ -16,6 +16,7 @@ import pytest
 from inloop.integrations._sklearn_early import _split
 from inloop.integrations._sklearn_space import WHICH
 from inloop.integrations.sklearn import BayesSearchCV
+from inloop.storage import MemoryStorage, SqliteStorage
 from inloop.terminators import NoImprovement, TargetValue
 from scipy import stats
 from sklearn.base import clone
@@ -554,6 +555,18 @@ def test_a_fitted_search_needs_its_database_no_more(tmp_path, space):
         assert [t.params for t in copy.study_.trials] == copy.cv_results_["params"] == more.cv_results_["params"][:3]
         assert [t.value for t in copy.study_.trials] == list(copy.cv_results_["mean_test_score"])
         np.testing.assert_array_equal(copy.predict(CANCER[0]), search.predict(CANCER[0]))
+
+
+@pytest.mark.parametrize("where", ["text", "path", "storage", "memory"])
+def test_a_copy_of_a_search_goes_on_where_the_search_is_kept(tmp_path, where):
+    path = tmp_path / "s.db"
+    storage = {"text": str(path), "path": path, "storage": SqliteStorage(str(path)), "memory": MemoryStorage()}[where]
+    search = kept(tmp_path, n_iter=2, storage=storage).fit(*CANCER)
+    for n_iter, copied in [(3, clone), (4, deepcopy)]:
+        again = copied(search).set_params(n_iter=n_iter).fit(*CANCER)
+        assert again.cv_results_["params"][:2] == search.cv_results_["params"]
+        assert inloop.load_study(search.study_.study_name, storage).user_attrs == search.study_.user_attrs
+        assert len(inloop.load_study(search.study_.study_name, storage).trials) == n_iter
 
 
 def stop_at_number_3(study, trial):

@@ -119,5 +119,8 @@ class MemoryStorage(Storage):
                 self._server = Server(self)
             return ClientStorage(self._server.address, self._server.authkey)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> MemoryStorage:
+        return self  # a storage is a place
+
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("A MemoryStorage lives in this process alone; serve it to others with inloop.storage.Server.")
