@@ -252,7 +252,7 @@ class BayesSearchCV(BaseSearchCV):
         Raises:
             ValueError: If every fit failed.
         """
-        for name in ("cv_results_", "best_estimator_"):
+        for name in ("cv_results_", "best_estimator_", "refit_n_iterations_", "refit_time_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         for name in ("stopping", "callbacks"):
             if not all(map(callable, _list(getattr(self, name)))):
@@ -555,7 +555,6 @@ class BayesSearchCV(BaseSearchCV):
 
     def _fix_rounds(self, race: Race) -> None:
         """Have the last fit of a booster that stopped early in the folds run their median number of rounds."""
-        self.__dict__.pop("refit_n_iterations_", None)
         rounds = [out["rounds"] for out in race.candidates[self.best_index_].outs]
         rounds = [n for n in rounds if n is not None]  # a fold whose fit failed has none
         if rounds:

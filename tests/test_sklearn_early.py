@@ -140,6 +140,15 @@ def test_rows_of_the_user_are_left_alone():
     assert not hasattr(search_of(xgboost(), RATE).fit(X, y), "refit_n_iterations_")
 
 
+def test_what_an_earlier_fit_found_is_gone():
+    X = pytest.importorskip("pandas").DataFrame(CANCER[0]).rename(columns=str)
+    plain = search_of(SVC(), {"C": [1.0, 2.0]}, n_iter=2, refit=False)
+    search = search_of(xgboost(early_stopping_rounds=5), RATE).fit(X, CANCER[1])
+    assert {"refit_n_iterations_", "refit_time_", "feature_names_in_"} < vars(search).keys()
+    search.set_params(**plain.get_params(deep=False)).fit(*CANCER)
+    assert vars(search).keys() == vars(plain.fit(*CANCER)).keys()
+
+
 def test_columns_of_texts_reach_the_rows_that_catboost_watches():
     X, y = CANCER
     texts = np.column_stack([X[:, :3].round().astype(int).astype(str), X[:, 3:5]]).astype(object)
