@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from inloop import FrozenTrial, Study, TrialState
-from inloop.distributions import Categorical, Distribution, Float, Int, label
+from inloop.distributions import Categorical, Distribution, Float, Int
 from inloop.space import Array
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 from sklearn.utils.validation import check_is_fitted
+
+from ._sklearn_report import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,7 +196,7 @@ def _ticks(dist: Distribution) -> dict[float, str]:
     """Return place to label of a distribution's ends or choices."""
     if isinstance(dist, Categorical):
         return {
-            (k + 0.5) / dist.levels: (c if isinstance(c, str) else label(c))[:16] for k, c in enumerate(dist.choices)
+            (k + 0.5) / dist.levels: (c if isinstance(c, str) else shown(c))[:16] for k, c in enumerate(dist.choices)
         }
     if isinstance(dist, Float | Int):
         return {0.0: f"{dist.low:.3g}", 1.0: f"{dist.high:.3g}"}

@@ -55,13 +55,23 @@ class Report:
             f"{self.metric}, unseen rows": f"{self.test_score:.4f}",
             "optimism": f"{self.optimism:+.4f}",
             "folds fitted": f"{self.folds_run} of {self.folds_total} (pruning saved {saved:.0f} %)",
-            **{name: label(value) + self._edge(name) for name, value in self.params.items()},
+            **{name: shown(value) + self._edge(name) for name, value in self.params.items()},
         }
         width = max(map(len, rows))
         return "\n".join(f"{name:{width}}  {text}" for name, text in rows.items())
 
     def _edge(self, name: str) -> str:
         return f"  ({self.edges[name]} end of its range)" if name in self.edges else ""
+
+
+def shown(value: Any) -> str:
+    """Return a short text of a value; NumPy's numbers look like any others.
+
+    Example:
+        >>> shown(np.float64(0.5)), shown("l2"), shown(None)
+        ('0.5', "'l2'", 'None')
+    """
+    return label(value.item() if isinstance(value, np.generic) else value)
 
 
 def edges(params: Mapping[str, Any], space: Mapping[str, Distribution]) -> dict[str, str]:

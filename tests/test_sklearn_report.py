@@ -62,6 +62,22 @@ def test_ends_of_ranges_are_those_of_the_candidates_own_dict(best):
     assert "upper end of its range" in str(report)
 
 
+def test_choices_out_of_an_array_look_like_any_numbers():
+    import matplotlib.pyplot as plt
+
+    space = {"C": np.logspace(-1, 1, 3), "degree": np.array([2, 3]), "kernel": np.array(["rbf", "linear"])}
+    search = search_of(SVC(), space, n_iter=4).fit(X_TRAIN, Y_TRAIN)
+    ticks = [
+        t.get_text() for ax in SearchDisplay.from_search(search, "slice").figure_.axes for t in ax.get_xticklabels()
+    ]
+    assert ticks == ["0.1", "1.0", "10.0", "2", "3", "rbf", "linear"]
+    report = str(search.report(X_TEST, Y_TEST))
+    assert [line.split()[1] for line in report.splitlines()[-3:]] == [
+        repr(search.best_params_[name].item()) for name in space
+    ]
+    plt.close("all")
+
+
 @pytest.mark.parametrize("kind", ["array", "list", "pandas", "sparse"])
 def test_rows_that_were_trained_on_are_refused(kind):
     as_kind = {
