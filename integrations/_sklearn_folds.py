@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 MEANS, FOLDS = 0, 1
 #: Stream of the first fold's reports from inside its fit, at step = iteration.
 ITERATIONS = 2
+#: User attribute of trials in a storage: results of the folds, in their order, to go on from.
+FOLDS_KEPT = "folds"
 
 LEAST = 5  # complete candidates to know from what folds differ by
 _LATEST = 100  # as many of the candidates told last are looked at
@@ -196,8 +198,9 @@ def whole(trial: FrozenTrial, sign: float) -> Array:
 
 
 def first(trial: FrozenTrial, n_splits: int) -> NDArray[np.int64]:
-    """Return the fold that a candidate begins with, as an array."""
-    return np.array(turns(trial.number, n_splits)[:1])
+    """Return the fold that a candidate begins with, as an array; with another pruner it may have begun with another."""
+    kept = trial.user_attrs.get(FOLDS_KEPT)
+    return np.array((turns(trial.number, n_splits) if kept is None else kept["order"])[:1])
 
 
 class FoldsCurves(Curves):

@@ -12,15 +12,12 @@ import numpy as np
 from inloop import FrozenTrial, Study, StudyStopped, Trial, TrialState
 from inloop.pruners import NopPruner, Pruner, WilcoxonPruner
 
-from ._sklearn_folds import FOLDS, ITERATIONS, MEANS, FoldsPruner, turns
+from ._sklearn_folds import FOLDS, FOLDS_KEPT, ITERATIONS, MEANS, FoldsPruner, turns
 from ._sklearn_iterations import View, Watch
 from ._sklearn_space import SearchSpace
 
 #: What scikit-learn returns for one fold, with what `run_fold` adds.
 Out: TypeAlias = dict[str, Any]
-
-#: User attribute of trials in a storage: results of the folds, to go on from.
-FOLDS_KEPT = "folds"
 
 _MIN_FOLDS = 2  # one fold says more of the fold than of the candidate
 

@@ -13,7 +13,8 @@ import numpy as np
 from inloop import FrozenTrial, Study, Trial, TrialState
 from inloop.study import _copied
 
-from ._sklearn_race import FOLDS_KEPT, Candidate, break_off
+from ._sklearn_folds import FOLDS_KEPT
+from ._sklearn_race import Candidate, break_off
 from ._sklearn_report import row_hashes
 from ._sklearn_space import SearchSpace
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from inloop.integrations._sklearn_folds import (
     FOLDS,
+    FOLDS_KEPT,
     ITERATIONS,
     LEAST,
     MEANS,
@@ -238,6 +239,22 @@ def test_it_is_taken_for_what_its_folds_foretell():
     before = curves(study.history).losses(numbers, early)  # as it stood when there were too few to tell
     assert np.isfinite(before[0])
     assert not np.allclose(before[:9], losses[:9])
+
+
+def test_the_first_fold_under_another_pruner_is_the_one_that_is_kept():
+    effects = np.array([0.1, -0.2, 0.1])
+    study = study_of([level + effects for level in np.linspace(0.5, 0.9, 9)])
+    trust(study.history, FoldsCurves)
+    numbers = []
+    for begins in (0, 1, 2):
+        for _ in range(3):  # whatever its turn would be
+            trial = study.ask()
+            for step in (3, 9):
+                trial.report(0.3 + effects[begins], step, stream=ITERATIONS)
+            trial.set_user_attr(FOLDS_KEPT, {"order": [begins, (begins + 1) % 3, (begins + 2) % 3]})
+            numbers.append(study.tell(trial, state="pruned").number)
+    losses = curves(study.history).losses(np.array(numbers), len(study.history.told))
+    assert list(losses) == pytest.approx([-0.3] * 9)
 
 
 @pytest.mark.parametrize("resource", ["folds", "iterations"])
