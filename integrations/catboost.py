@@ -106,8 +106,6 @@ def _direction(metric: str) -> str | None:
     for name in (metric, metric.partition(":")[0]):
         try:
             return "max" if is_maximizable_metric(name) else "min" if is_minimizable_metric(name) else None
-        except (
-            Exception
-        ):  # CatBoost does not know the name, or wants the number of classes with it, as of "AUC:type=Mu"
+        except Exception:  # the name is unknown, or wants the number of classes, as "AUC:type=Mu" does
             continue
     return None

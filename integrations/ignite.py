@@ -30,11 +30,11 @@ class IgnitePruningHandler(Hook):
             unknown or not the study's. When training is over: if the evaluator has not run in any of its epochs.
     """
 
+    _warned = False
+
     def __init__(self, trial: Trial, metric: str = "loss", mode: str | None = None, report_every: int = 1) -> None:
         super().__init__(trial, metric, mode, report_every)
         self._check_direction(metric, known_direction(metric))
-
-    _warned = False
 
     def attach(self, trainer: Engine, evaluator: Engine) -> None:
         """Look at the metrics whenever ``evaluator`` has run while ``trainer`` trains."""
