@@ -451,7 +451,7 @@ class Study:
             return Study, parts
         with self._log.lock:
             events = self._log.storage.read(self.study_name, 0)
-            return _copied, (events, list(self._history.spaces.values()), parts[0], *parts[2:])
+            return copied, (events, list(self._history.spaces.values()), parts[0], *parts[2:])
 
     # What trials and the loop use
 
@@ -582,7 +582,7 @@ class Study:
         return f"{n} trial{'s' * (n != 1)}" + (f" ({', '.join(parts)})" if parts else "")
 
 
-def _copied(events: list[Event], spaces: list[Space], name: str, *parts: Any) -> Study:
+def copied(events: list[Event], spaces: list[Space], name: str, *parts: Any) -> Study:
     """Return a copy in memory of a study; what a pickled `Study` calls."""
     storage = MemoryStorage()
     storage.create(name, events)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from inloop import FrozenTrial, Study, Trial, TrialState
-from inloop.study import _copied
+from inloop.study import copied
 
 from ._sklearn_folds import FOLDS_KEPT
 from ._sklearn_race import Candidate, break_off
@@ -140,7 +140,7 @@ def in_memory(study: Study, close: bool) -> Study:
         if close:
             storage.close()
     parts = study.study_name, study.sampler, study.pruner, study.space, study.lease
-    return _copied(events, list(history.spaces.values()), *parts)
+    return copied(events, list(history.spaces.values()), *parts)
 
 
 def _candidate(
