@@ -202,7 +202,7 @@ def _serve(given: argparse.Namespace) -> int:
             signal.signal(number, lambda *_: done.set())
         host = f"[{server.address[0]}]" if ":" in server.address[0] else server.address[0]
         url = f"inloop://{host}:{server.address[1]}?authkey-file={quote(given.authkey_file)}"
-        sys.stdout.write(f"serving {given.storage} at {url}\n")
+        sys.stdout.write(f"serving {_path(storage) or storage} at {url}\n")
         sys.stdout.flush()
         done.wait()
     storage.close()

@@ -285,3 +285,32 @@ def test_serve_gives_workers_a_url(path, tmp_path):
         process.communicate(timeout=30)
     assert process.returncode == 0
     assert len(inloop.load_study("b", path).trials) == 3
+
+
+def test_serve_shows_no_password(postgresql, tmp_path):
+    url = postgresql.url.replace("tester@", "tester:s3cret@")
+    command = [sys.executable, "-m", "inloop.cli", "serve", url, "--authkey-file", str(tmp_path / "key")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    line = process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    said = line + process.communicate(timeout=30)[0]
+    assert "tester:***@" in line
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    ("address", "setting"),
+    [
+        ("postgresql://127.0.0.1:1/db", "password"),
+        ("postgresql://127.0.0.1:1/db", "sslpassword"),
+        ("postgresql://127.0.0.1:1/db", "pwd"),
+        ("mysql://127.0.0.1:1/db", "password"),
+        ("mysql://127.0.0.1:1/db", "ssl_key_password"),
+        ("postgres+x://127.0.0.1/db", "PassWd"),
+    ],
+)
+def test_passwords_in_the_options_of_a_url_are_not_shown(said, address, setting):
+    code, out, err = said("studies", f"{address}?{setting}=s3cret&user=u")
+    assert (code, out) == (1, "")
+    assert f"?{setting}=***&user=u" in err
+    assert "s3cret" not in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ _PAGE = 5000  # events of one query
 _PAUSES = (0.01, 0.05, 0.25, 1.0)
 _IDLE = 10  # seconds after which the server ends a worker that stopped in the middle of an append
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_SECRET = re.compile("passw|pwd|secret", re.IGNORECASE)  # names of settings in a URL whose values are not shown
 
 
 class _Name(sa.types.TypeDecorator[str]):
@@ -294,7 +296,7 @@ class SqlStorage(Storage):
         return SqlStorage, (self._url.render_as_string(hide_password=False), self.timeout)
 
     def __str__(self) -> str:
-        return self._url.render_as_string(hide_password=True)
+        return _shown(self._url)
 
     def __repr__(self) -> str:
         return f"SqlStorage({str(self)!r})"
@@ -332,8 +334,14 @@ def _with_driver(url: str) -> sa.URL:
     parsed = sa.make_url("postgresql" + url[8:] if url.startswith("postgres://") else url)
     backend = parsed.get_backend_name()
     if backend not in _DRIVERS:
-        raise ValueError(f"storage: {parsed!r} is none of {sorted(_DRIVERS)}.")
+        raise ValueError(f"storage: {_shown(parsed)} is none of {sorted(_DRIVERS)}.")
     return parsed if "+" in parsed.drivername else parsed.set(drivername=f"{backend}+{_DRIVERS[backend]}")
+
+
+def _shown(url: sa.URL) -> str:
+    """Return the URL as text, without the passwords in it."""
+    hidden = url.update_query_dict({name: "***" for name in url.query if _SECRET.search(name)})
+    return hidden.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 def _connect_args(url: sa.URL, timeout: float) -> dict[str, Any]:
