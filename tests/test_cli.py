@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -313,4 +314,27 @@ def test_passwords_in_the_options_of_a_url_are_not_shown(said, address, setting)
     code, out, err = said("studies", f"{address}?{setting}=s3cret&user=u")
     assert (code, out) == (1, "")
     assert f"?{setting}=***&user=u" in err
+    assert "s3cret" not in err
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (
+            "postgresql+nodrv://u:s3cret@127.0.0.1:1/db",
+            r"nodrv://u:\*\*\*@\S+ names a driver that SQLAlchemy does not know",
+        ),
+        ("mysql://u:s3cret@127.0.0.1:1/db?foo=1", r"foo=1 has a setting that its driver does not take: .*'foo'"),
+        ("mysql://u:s3cret@127.0.0.1:1/db?connect_timeout=x", "connect_timeout=x has a setting that its driver"),
+        ("mysql://u:s3cret@127.0.0.1:1/db?charset=x", "charset=x has a setting that its driver"),
+        ("postgresql://u:s3cret@127.0.0.1:1/db?foo=1", r'foo=1: invalid connection option "foo"'),
+        ("postgresql://u:s3cret@127.0.0.1:1x/db", "starts with postgresql:// must be like postgresql://user"),
+        ("postgresql://u:s3cret/db", "starts with postgresql:// must be like postgresql://user"),
+        ("mysql://u:12@s3cret@127.0.0.1:1/db", "with %40 for an @ in the password"),
+    ],
+)
+def test_urls_that_make_no_sense_are_refused_in_words(said, url, why):
+    code, out, err = said("studies", url)
+    assert (code, out) == (1, "")
+    assert re.search(why, err)
     assert "s3cret" not in err

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
 
 from ..events import Event, from_json_lines, to_json
 from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
@@ -26,6 +26,7 @@ _PAGE = 5000  # events of one query
 _PAUSES = (0.01, 0.05, 0.25, 1.0)
 _IDLE = 10  # seconds after which the server ends a worker that stopped in the middle of an append
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_FORM = "must be like postgresql://user:password@host:port/database, with %40 for an @ in the password"
 _SECRET = re.compile("passw|pwd|secret", re.IGNORECASE)  # names of settings in a URL whose values are not shown
 
 
@@ -228,7 +229,7 @@ class SqlStorage(Storage):
         deadline, pause = time.monotonic() + self.timeout, 0.05
         while True:
             try:
-                with self._engine.connect() as c:
+                with self._connect() as c:
                     if not self._ready:
                         self._make_tables(c)
                     return work(c)
@@ -242,6 +243,12 @@ class SqlStorage(Storage):
                 raise StorageError(f"{self}: {error}") from error
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+    def _connect(self) -> sa.Connection:
+        try:
+            return self._engine.connect()
+        except (TypeError, ValueError, AttributeError, OSError) as error:  # how PyMySQL refuses a setting
+            raise StorageError(f"{self} has a setting that its driver does not take: {error}.") from error
 
     def _transaction(self, c: sa.Connection, work: Callable[[], _T]) -> _T:
         c.exec_driver_sql("START TRANSACTION")
@@ -261,6 +268,11 @@ class SqlStorage(Storage):
                 pool_reset_on_return=None,
                 connect_args=_connect_args(self._url, self.timeout),
             )
+        except NoSuchModuleError:
+            known = sorted(f"{kind}+{driver}" for kind, driver in _DRIVERS.items())
+            raise ValueError(f"storage: {self} names a driver that SQLAlchemy does not know; say {known}.") from None
+        except (TypeError, ValueError, ArgumentError) as error:
+            raise ValueError(f"storage: {self} has a setting that its driver does not take: {error}.") from None
         except ImportError as error:
             extra = "postgresql" if self._url.get_backend_name() == "postgresql" else "mysql"
             raise ImportError(f"{self} needs a driver: pip install 'inloop[{extra}]' ({error}).") from None
@@ -331,8 +343,13 @@ def _insert(c: sa.Connection, number: int, at: int, rows: list[tuple[str, int, s
 
 
 def _with_driver(url: str) -> sa.URL:
-    parsed = sa.make_url("postgresql" + url[8:] if url.startswith("postgres://") else url)
+    try:
+        parsed = sa.make_url("postgresql" + url[8:] if url.startswith("postgres://") else url)
+    except (ValueError, ArgumentError):  # what could not be told apart may hold the password
+        raise ValueError(f"storage: the URL that starts with {url.partition('://')[0]}:// {_FORM}.") from None
     backend = parsed.get_backend_name()
+    if "@" in (parsed.host or ""):
+        raise ValueError(f"storage: the URL that starts with {parsed.drivername}:// {_FORM}.")
     if backend not in _DRIVERS:
         raise ValueError(f"storage: {_shown(parsed)} is none of {sorted(_DRIVERS)}.")
     return parsed if "+" in parsed.drivername else parsed.set(drivername=f"{backend}+{_DRIVERS[backend]}")
