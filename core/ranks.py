@@ -193,7 +193,6 @@ class FollowedStudy(Study):
         """Return the leader's next trial; `StudyStopped` where the leader asks for no more."""
         number = self._next(self._events.turns)
         if number is None:
-            self._rested = True
             raise StudyStopped("The leading process has ended its search.")
         record = self._log.history.trials[number]
         if self._declared(space) is not None:  # the leader writes them right after it has started the trial
@@ -220,10 +219,10 @@ class FollowedStudy(Study):
         show_progress_bar: bool = False,
     ) -> None:
         """Run ``objective`` on the leader's trials until the leader has no more; the limits are the leader's."""
-        self._stopped = self._rested = False
         loop.run(self, objective, None, None, 1, None, tuple(callbacks or ()), catch, False)
-        while not self._rested:  # a callback has stopped the study, here as in the leader
-            self._rested = self._next(self._events.turns) is None
+
+    def stop(self) -> None:
+        """Stop nothing: the leader does. What is read here runs ahead of this rank, which would stop too early."""
 
     def add_trial(self, *args: Any, **kwargs: Any) -> FrozenTrial:
         """Return the trial that the leader has added."""

@@ -816,3 +816,45 @@ def test_hooks_of_several_studies_on_one_log_in_memory():
         assert study.history.events == len(events)
     assert [t.reports for t in first.trials[: len(trials)]] == [steps] * len(trials)
     assert len(first.trials) == len(trials) + len(studies) * (steps // 30)
+
+
+# Ranks that a trial has launched
+
+RANKS = """
+    import os, subprocess, sys, time
+    import inloop
+    from inloop import ranks
+    rank = os.environ.get("LOCAL_RANK", "0")
+    study = inloop.create_study(seed=0, sampler="random")
+    launched, done = [], []
+
+    def objective(trial):
+        if rank == "0" and not launched:
+            ranks.lead(trial)
+            launched.append(subprocess.Popen([sys.executable, *sys.argv], env={**os.environ, "LOCAL_RANK": "1"}))
+        if rank == "1":
+            study._wait(lambda: len(study.trials) >= 3)  # the leader is ahead
+        if trial.number == 2 and sys.argv[1] == "objective":
+            trial.study.stop()
+        return trial.suggest_float("x", 0, 1)
+
+    def callback(study, trial):
+        done.append(trial.number)
+        if len(study.trials) >= 3 and sys.argv[1] == "callback":
+            study.stop()
+
+    for _ in range(2):
+        study.optimize(objective, n_trials=5, callbacks=[callback])
+    os.write(1, f"{rank} {done}\\n".encode())
+    for process in launched:
+        sys.exit(process.wait())
+"""
+
+
+@pytest.mark.parametrize(("stops", "trials"), [("callback", [0, 1, 2, 3]), ("objective", [0, 1, 2, 3, 4, 5, 6, 7])])
+def test_a_rank_stops_where_its_leader_does(stops, trials, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(RANKS))
+    done = subprocess.run([sys.executable, script, stops], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == [f"{rank} {trials}" for rank in "01"]
