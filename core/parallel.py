@@ -147,7 +147,7 @@ class _Tasks:
         return trial
 
     def _over(self) -> Any:
-        """Return a future whose trial is over: it says so itself, or the log does."""
+        """Return a future whose trial is over: it says so itself, or the log does, or its worker is silent."""
         while True:
             try:
                 future = self._done.get(timeout=1.0)
@@ -157,6 +157,7 @@ class _Tasks:
                     _settle(self._study, self._late.pop(future), future)
             except queue.Empty:
                 self._study._log.sync()
+                self._study._log.expire()  # nobody else may look where no further trial is asked for
                 now = time.monotonic()
                 for future, trial in self.at_work.items():
                     if not trial._record.finished:

@@ -858,3 +858,34 @@ def test_a_rank_stops_where_its_leader_does(stops, trials, tmp_path):
     done = subprocess.run([sys.executable, script, stops], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [f"{rank} {trials}" for rank in "01"]
+
+
+# The silence of executors' workers
+
+
+def stops_at_last(trial):
+    x = trial.suggest_float("x", 0, 1)
+    trial.report(x, 0)
+    assert not trial.should_prune()  # what was reported is in the log now
+    if trial.number == 2:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return x
+
+
+def kill_all(executor):
+    for process in executor._processes.values():
+        process.kill()
+
+
+def test_a_search_does_not_wait_for_a_worker_that_stopped_in_its_last_trial(storage, caplog):
+    study = inloop.create_study(storage=storage, seed=0, lease=0.5, sampler="random", pruner="nop")
+    with pool("fork") as executor:
+        end = threading.Timer(20, kill_all, [executor])
+        end.start()
+        study.optimize(stops_at_last, n_trials=3, executor=executor)
+        assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE", "LOST"]
+        assert "trial 2 is LOST: nothing heard of its worker" in caplog.text
+        study.optimize(stops_at_last, n_trials=1, executor=executor)
+        assert study.trials[3].params == study.trials[2].params  # offered again
+        end.cancel()
+        kill_all(executor)
