@@ -251,6 +251,7 @@ class Log:
                 "This study lives in the memory of the process that made it, and this is a forked copy: what is "
                 "written here would be lost. Use storage='study.db', or pickle the trial, which finds its way back."
             )
+        self._heard[self.worker] = time.monotonic()  # the parent, which was never heard of, as its name was the own one
         self._enter_process()
 
 

@@ -889,3 +889,24 @@ def test_a_search_does_not_wait_for_a_worker_that_stopped_in_its_last_trial(stor
         assert study.trials[3].params == study.trials[2].params  # offered again
         end.cancel()
         kill_all(executor)
+
+
+def ask_twice(study):
+    study.tell(study.ask(), 1.0)
+    study.ask()
+
+
+def test_a_forked_child_does_not_take_its_parent_for_silent(tmp_path):
+    first = inloop.create_study(storage=str(tmp_path / "s.db"), study_name="s", seed=0, lease=1.0, sampler="random")
+    first.tell(first.ask(), 1.0)
+    study = inloop.load_study("s", str(tmp_path / "s.db"), lease=1.0, sampler="random")
+    time.sleep(1.1)  # the study is open for longer than a lease
+    trial = study.ask()
+    process = multiprocessing.get_context("fork").Process(target=ask_twice, args=(study,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    trial.report(1.0, 0)
+    assert not trial.should_prune()
+    assert trial.state is TrialState.RUNNING
+    assert len(study.trials) == 4
