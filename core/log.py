@@ -67,7 +67,8 @@ class Log:
 
     A trial of a shared storage is leased to the process that runs it: every event of the process
     renews the lease, and a daemon thread does so while it is silent. Whoever has heard nothing of a
-    process for a whole lease, by its own clock, may declare the trials of that process LOST.
+    process for a whole lease, by its own clock, may declare the trials of that process LOST. A pause
+    of its own, as of a stopped container, is nobody's silence.
 
     Args:
         name: The study's name in ``storage``.
@@ -97,6 +98,7 @@ class Log:
         self._seq = 0
         self._spoke = 0.0
         self._beating = False
+        self._ticked = 0.0  # when the thread that beats, or who looks for silent workers, last ran
 
     def write(self, *facts: Fact) -> None:
         """Append facts, all or none, and fold in what is new in the log."""
@@ -210,12 +212,26 @@ class Log:
         """Declare the trials of workers LOST that were silent for longer than their lease."""
         if self._heard:  # somebody else has written here
             with self.lock:
+                self._tick()
                 if self._silent():
                     self.sync()  # they may have spoken since
                 while silent := self._silent():
                     trial, seconds = silent
                     logger.warning("trial %d is LOST: nothing heard of its worker for %.0f s", trial.number, seconds)
                     self.finish(trial, TrialState.LOST, None)
+
+    def forgive(self) -> None:
+        """Take all workers for heard of now: this process was paused, and they may have been with it."""
+        with self.lock:
+            self._since = time.monotonic()
+            self._heard = dict.fromkeys(self._heard, self._since)
+
+    def _tick(self) -> None:
+        """Notice, while the thread beats, that this process was paused."""
+        now = time.monotonic()
+        if self._beating and now - self._ticked > self.lease / 2:
+            self.forgive()
+        self._ticked = now
 
     def _silent(self) -> tuple[FrozenTrial, float] | None:
         """Return a trial whose worker was not heard of for longer than its lease, and for how long; None: no trial."""
@@ -229,7 +245,7 @@ class Log:
     def _beat(self) -> None:
         """Have a thread renew the leases while this process has running trials."""
         if self.lease and not self._beating:
-            self._beating = True
+            self._beating, self._ticked = True, time.monotonic()
             thread = threading.Thread(target=_beats, args=(weakref.ref(self),), name="inloop-lease", daemon=True)
             thread.start()
 
@@ -240,6 +256,7 @@ class Log:
             if not mine or self._born != forks[0]:
                 self._beating = False
                 return False
+            self._tick()
             if time.monotonic() - self._spoke >= self.lease / 4:
                 self.write(("beat", -1, None))
             return True

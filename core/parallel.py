@@ -26,6 +26,9 @@ logger = logging.getLogger("inloop")
 #: (concurrent.futures and loky: BrokenExecutor; dask: KilledWorker; ray: the others).
 _DEATHS = {"KilledWorker", "WorkerCrashedError", "NodeDiedError", "OwnerDiedError", "ActorDiedError"}
 
+#: Seconds between two looks at the log.
+_LOOK = 1.0
+
 #: Seconds for which the exception of a FAILED trial may be on its way.
 _ON_ITS_WAY = 60.0
 
@@ -149,13 +152,16 @@ class _Tasks:
     def _over(self) -> Any:
         """Return a future whose trial is over: it says so itself, or the log does, or its worker is silent."""
         while True:
+            looked = time.monotonic()
             try:
-                future = self._done.get(timeout=1.0)
+                future = self._done.get(timeout=_LOOK)
                 if future in self.at_work:
                     return future
                 if future in self._late:
                     _settle(self._study, self._late.pop(future), future)
             except queue.Empty:
+                if time.monotonic() - looked > 2 * _LOOK:
+                    self._study._log.forgive()
                 self._study._log.sync()
                 self._study._log.expire()  # nobody else may look where no further trial is asked for
                 now = time.monotonic()

@@ -910,3 +910,79 @@ def test_a_forked_child_does_not_take_its_parent_for_silent(tmp_path):
     assert not trial.should_prune()
     assert trial.state is TrialState.RUNNING
     assert len(study.trials) == 4
+
+
+def hold(path):
+    trial = inloop.load_study("s", path, lease=1.0).ask()
+    time.sleep(60)
+    assert trial
+
+
+def look_on(path):
+    study = inloop.load_study("s", path, lease=1.0)
+    for _ in range(600):
+        study.tell(study.ask(), 1.0)
+        time.sleep(0.1)
+
+
+def wait_until(come):
+    deadline = time.monotonic() + 30
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def stop_and_go_on(pids, first):
+    """Stop processes for longer than a lease of 1 s; the one that goes on first is soon followed by the others."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(2.5)
+    os.kill(first, signal.SIGCONT)
+    time.sleep(0.4)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_processes_that_were_stopped_together_go_on_together(tmp_path):
+    path = str(tmp_path / "s.db")
+    study = inloop.create_study(storage=path, study_name="s", lease=1.0)
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=work, args=(path,)) for work in (hold, look_on)]
+    try:
+        for process, trials in zip(processes, (1, 5), strict=True):
+            process.start()
+            wait_until(lambda: len(study.trials) >= trials)  # noqa: B023
+        stop_and_go_on([p.pid for p in processes], processes[1].pid)
+        there = len(study.trials)
+        wait_until(lambda: len(study.trials) > there + 2)
+        assert study.trials[0].state is TrialState.RUNNING
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def reports_and_sleeps(trial):
+    trial.report(1.0, 0)
+    trial.should_prune()
+    time.sleep(3.5)
+    return 1.0
+
+
+def search_on_a_pool(path):
+    study = inloop.load_study("s", path, lease=1.0, sampler="random", pruner="nop")
+    inloop.parallel._LOOK = 0.05  # far more often than workers renew their leases
+    with pool("fork") as executor:
+        study.optimize(reports_and_sleeps, n_trials=2, executor=executor)
+
+
+def test_a_pool_that_was_stopped_with_its_search_goes_on_with_it(tmp_path):
+    path = str(tmp_path / "s.db")
+    study = inloop.create_study(storage=path, study_name="s", lease=1.0)
+    search = multiprocessing.get_context("fork").Process(target=search_on_a_pool, args=(path,))
+    search.start()
+    wait_until(lambda: [t.reports == 1 for t in study.trials] == [True, True])
+    workers = subprocess.run(["pgrep", "-P", str(search.pid)], capture_output=True, text=True).stdout.split()
+    stop_and_go_on([search.pid, *map(int, workers)], search.pid)
+    search.join(60)
+    assert search.exitcode == 0
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE"]
