@@ -13,6 +13,7 @@ import struct
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import inloop
 import pytest
@@ -786,3 +787,71 @@ def test_a_worker_that_was_alone_notices_who_writes_between_its_look_and_its_app
     assert trial.number == len(study.trials) - 1 == 14
     seen = [(t.number, t.state.name, t.params) for t in study.trials]
     assert seen == [(t.number, t.state.name, t.params) for t in inloop.load_study("s", storage.path).trials]
+
+
+# Database servers
+
+
+@contextlib.contextmanager
+def new_database(url):
+    """A database of its own, without tables."""
+    with open_storage(url)._engine.connect() as c:
+        c.exec_driver_sql("CREATE DATABASE fresh")
+        try:
+            yield url.rpartition("/")[0] + "/fresh"
+        finally:
+            c.exec_driver_sql("DROP DATABASE fresh" + (" WITH (FORCE)" if url.startswith("postgresql") else ""))
+    c.engine.dispose()
+
+
+SERVERS = ["postgresql", "mariadb"]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_who_may_make_no_tables_can_look_and_is_told_at_once(request, kind):
+    url = request.getfixturevalue(kind).url
+    with new_database(url) as fresh, open_storage(fresh) as owner, owner._engine.connect() as c:
+        mine = f"{fresh.partition('://')[0]}://plain@{fresh.partition('@')[2]}"
+        if kind == "postgresql":
+            c.exec_driver_sql("CREATE ROLE plain LOGIN")
+            c.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+            drop, refused = "DROP OWNED BY plain; DROP ROLE plain", "permission denied for schema public"
+        else:
+            c.exec_driver_sql("CREATE USER plain")
+            c.exec_driver_sql("GRANT SELECT ON fresh.* TO plain")
+            drop, refused = "DROP USER plain", "CREATE command denied"
+        with open_storage(mine) as storage:
+            start = time.monotonic()
+            assert storage.names() == inloop.get_all_study_names(mine) == []
+            for call in (
+                lambda: storage.read("s", 0),
+                lambda: storage.delete("s"),
+                lambda: storage.append("s", header()),
+            ):
+                with pytest.raises(StudyNotFound, match=r"there are \[\]"):
+                    call()
+            with pytest.raises(StorageError, match=refused):
+                storage.create("s", header())
+            assert time.monotonic() - start < 30  # for others who make them, it waits for 60
+            owner.create("s", header())
+            if kind == "postgresql":
+                c.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO plain")
+            assert storage.names() == ["s"]
+            assert len(storage.read("s", 0)) == 1
+        c.exec_driver_sql(drop)
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+def test_those_who_make_the_tables_at_once_do_not_disturb_each_other(request, kind):
+    with new_database(request.getfixturevalue(kind).url) as url:
+        gate, storages = threading.Barrier(8), [open_storage(url) for _ in range(8)]
+
+        def work(k):
+            gate.wait()
+            storages[k].create(f"s{k}", header())
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+        for storage in storages:
+            assert sorted(storage.names()) == [f"s{k}" for k in range(8)]
+            storage.close()

@@ -7,7 +7,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -26,6 +25,9 @@ _PAGE = 5000  # events of one query
 _PAUSES = (0.01, 0.05, 0.25, 1.0)
 _IDLE = 10  # seconds after which the server ends a worker that stopped in the middle of an append
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+# what servers say of a table that there is not, and where others make the tables at this moment
+_NO_TABLE = {"42P01", 1146}
+_MADE_BY_OTHERS = {"42P07", "23505", "42710", "40P01", 1050, 1062, 1213}
 _FORM = "must be like postgresql://user:password@host:port/database, with %40 for an @ in the password"
 _SECRET = re.compile("passw|pwd|secret", re.IGNORECASE)  # names of settings in a URL whose values are not shown
 
@@ -94,6 +96,8 @@ class SqlStorage(Storage):
 
     def create(self, study: str, events: Sequence[Event]) -> None:
         check_name(study)
+        if not self._ready:
+            self._do(self._make_tables)
         rows = [(e.worker, e.seq, to_json(e)) for e in events]
         try:
             self._ids[study] = self._do(lambda c: self._transaction(c, lambda: self._insert_study(c, study, rows)))
@@ -118,10 +122,12 @@ class SqlStorage(Storage):
             return True
 
         self._ids.pop(study, None)
-        if not self._do(lambda c: self._transaction(c, lambda: work(c))):
+        if not self._has_tables() or not self._do(lambda c: self._transaction(c, lambda: work(c))):
             raise self._missing(study)
 
     def names(self) -> list[str]:
+        if not self._has_tables():
+            return []
         rows = self._do(lambda c: c.exec_driver_sql("SELECT name FROM inloop_study ORDER BY id").all())
         return [_text(name) for (name,) in rows]
 
@@ -208,7 +214,7 @@ class SqlStorage(Storage):
     def _id(self, study: str, anew: bool = False) -> int:
         """Return the id of a study; one that was deleted and made again is another study."""
         if anew or study not in self._ids:
-            first = self._do(lambda c: self._first(c, study))
+            first = self._do(lambda c: self._first(c, study)) if self._has_tables() else None
             if first is None:
                 raise self._missing(study)
             self._ids[study] = first[0]
@@ -230,8 +236,6 @@ class SqlStorage(Storage):
         while True:
             try:
                 with self._connect() as c:
-                    if not self._ready:
-                        self._make_tables(c)
                     return work(c)
             except IntegrityError:
                 raise
@@ -279,23 +283,34 @@ class SqlStorage(Storage):
         sa.event.listen(engine, "connect", _set_session)
         return engine
 
+    def _has_tables(self) -> bool:
+        """Return whether there are tables; who only reads makes none."""
+        if not self._ready:
+            self._ready = self._do(self._find_tables)
+        return self._ready
+
+    def _find_tables(self, c: sa.Connection) -> bool:
+        try:
+            version = c.exec_driver_sql("SELECT max(version) FROM inloop_layout").scalar()
+        except DBAPIError as error:
+            if _code(error) in _NO_TABLE:
+                return False
+            raise
+        if version is not None and version > _LAYOUT:
+            raise StorageError(f"{self} was written by a newer version of inloop; this one cannot read it.")
+        return version is not None
+
     def _make_tables(self, c: sa.Connection) -> None:
         with self._lock:
             deadline = time.monotonic() + self.timeout
-            while True:
+            while not self._find_tables(c):
                 try:
                     _tables.create_all(c)
-                    break
-                except DBAPIError:  # others make them at this moment
-                    if time.monotonic() > deadline:
+                    c.exec_driver_sql("INSERT INTO inloop_layout (version) VALUES (%s)", (_LAYOUT,))
+                except DBAPIError as error:
+                    if _code(error) not in _MADE_BY_OTHERS or time.monotonic() > deadline:
                         raise
                     time.sleep(0.1)
-            version = c.exec_driver_sql("SELECT max(version) FROM inloop_layout").scalar()
-            if version is None:
-                with suppress(IntegrityError):
-                    c.exec_driver_sql("INSERT INTO inloop_layout (version) VALUES (%s)", (_LAYOUT,))
-            elif version > _LAYOUT:
-                raise StorageError(f"{self} was written by a newer version of inloop; this one cannot read it.")
             self._ready = True
 
     def _enter_process(self) -> None:
@@ -389,6 +404,12 @@ def _set_session(connection: Any, _: Any) -> None:
 
 def _is_mysql(dialect: sa.Dialect) -> bool:
     return dialect.name in ("mysql", "mariadb")
+
+
+def _code(error: DBAPIError) -> Any:
+    """Return MySQL's number of an error, or PostgreSQL's SQLSTATE."""
+    given = error.orig.args[0] if error.orig and error.orig.args else None
+    return given if isinstance(given, int) else getattr(error.orig, "sqlstate", None)
 
 
 def _text(name: str | bytes) -> str:
