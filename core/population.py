@@ -303,8 +303,9 @@ class PopulationStudy:
         """
         if (save is None) != (load is None):
             raise TypeError("optimize: give both save and load, or neither.")
-        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or n_jobs == 0 or n_jobs < -1:
+        if isinstance(n_jobs, bool) or not isinstance(n_jobs, int | np.integer) or n_jobs == 0 or n_jobs < -1:
             raise ValueError(f"optimize: n_jobs must be at least 1, or -1 for one thread a core; got {n_jobs!r}.")
+        n_jobs = int(n_jobs)
         work = functools.partial(_trained, train, save, load)
         if executor is not None:
             self._rounds(lambda s: executor.submit(work, s).result, catch)

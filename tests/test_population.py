@@ -93,7 +93,7 @@ def test_it_maximizes_too():
     assert [t.params for t in study.trials] == [t.params for t in trained().trials]
 
 
-@pytest.mark.parametrize("options", [{"n_jobs": 1}, {"n_jobs": 3}, {"n_jobs": -1}])
+@pytest.mark.parametrize("options", [{"n_jobs": 1}, {"n_jobs": np.int64(3)}, {"n_jobs": -1}])
 def test_a_seed_gives_one_population_whatever_the_threads(options):
     one, two = trained(), trained(options=options)
     assert log(one) == log(two)
