@@ -12,7 +12,9 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+_TAIL = 1e-9  # the outermost part of an unbounded distribution
 _MAX_INT = 2**53  # beyond it neighbouring integers are the same float64
 
 
@@ -409,6 +411,11 @@ class Quantile(_StoredAsIs):
     def _discrete(self) -> bool:
         return hasattr(self.frozen, "pmf") and not hasattr(getattr(self.frozen, "dist", None), "pdf")
 
+    @property
+    def steps(self) -> bool:
+        """Whether a step of quantile levels has one value: it is discrete, or rounds as Hyperopt's q kinds do."""
+        return self._discrete or bool(getattr(self.frozen, "q", 0.0))
+
     def to_unit(self, value: float) -> float:
         """Return the quantile level of ``value``; for a discrete one the middle of its step."""
         u = float(self.frozen.cdf(value))
@@ -416,8 +423,14 @@ class Quantile(_StoredAsIs):
 
     def from_unit(self, u: float) -> float | int:
         """Return the ``u``-quantile; the outermost 1e-9 of an unbounded tail is never reached."""
-        v = float(self.frozen.ppf(min(max(u, 1e-9), 1.0 - 1e-9)))
+        v = float(self.frozen.ppf(min(max(u, _TAIL), 1.0 - _TAIL)))
         return int(v) if self._discrete else v
+
+    def snap(self, units: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return quantile levels ``(n,)`` moved to those of the values that they stand for."""
+        values = self.frozen.ppf(np.clip(units, _TAIL, 1.0 - _TAIL))
+        levels: NDArray[np.float64] = np.asarray(self.frozen.cdf(values), float)
+        return levels - 0.5 * self.frozen.pmf(values) if self._discrete else levels
 
     def contains(self, value: Any) -> bool:
         """Say whether ``value`` lies in the support."""

@@ -16,6 +16,7 @@ from .distributions import (
     Distribution,
     Int,
     Label,
+    Quantile,
     Sampled,
     as_distribution,
     from_json,
@@ -261,6 +262,7 @@ class Columns:
         self._logs = {j: d for j, d in enumerate(space.dists) if isinstance(d, Int) and d.log}
         self._grid = np.array([d.levels is not None and j not in self._logs for j, d in enumerate(space.dists)])
         self._any_grid = bool(self._grid.any())
+        self._quantiles = {j: d for j, d in enumerate(space.dists) if isinstance(d, Quantile) and d.steps}
 
     def level(self, u: Array, column: int) -> NDArray[np.int64]:
         """Return the level index of each ``u`` ``(n,)`` of a column with countable levels."""
@@ -280,6 +282,8 @@ class Columns:
         for j, d in self._logs.items():
             v = np.clip(np.rint(np.exp(d._a + out[:, j] * (d._b - d._a))), d.low, d.high)
             out[:, j] = (np.log(v) - d._a) / (d._b - d._a)
+        for j, q in self._quantiles.items():
+            out[:, j] = q.snap(out[:, j])
         return out
 
 

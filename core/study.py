@@ -232,10 +232,25 @@ class Study:
         return fixed.check(fits, "enqueued")
 
     def ask_batch(self, n: int, space: Space | Mapping[str, Any] | None = None) -> list[Trial]:
-        """Start ``n`` trials at once; each is proposed knowing that those before it are running."""
+        """Start ``n`` trials at once; each is proposed knowing that those before it are running.
+
+        Returns:
+            The trials, fewer than ``n`` where a grid or a finite space ends before.
+
+        Raises:
+            StudyStopped: If the study was stopped, or there is nothing left to try.
+        """
         if n < 1:
             raise ValueError(f"ask_batch: n must be at least 1, got {n!r}.")
-        return [self.ask(space) for _ in range(n)]
+        trials: list[Trial] = []
+        while len(trials) < n:
+            try:
+                trials.append(self.ask(space))
+            except StudyStopped:
+                if not trials:
+                    raise
+                break
+        return trials
 
     def tell(
         self, trial: Trial | int, value: float | None = None, state: TrialState | str | None = None

@@ -10,7 +10,7 @@ import pytest
 from inloop import Categorical, Float, Int, Space
 from inloop.record import Curve
 from inloop.samplers import AutoSampler, GPSampler, StudyStopped, curves, moves, warp
-from inloop.samplers.acquisition import LogImprovement, log_h
+from inloop.samplers.acquisition import LogImprovement, Outcomes, Succeeding, log_h
 from inloop.samplers.ascent import ascend
 from inloop.samplers.gaussian_process import (
     Data,
@@ -120,13 +120,19 @@ def test_a_fit_that_goes_on_from_another_arrives(before):
         assert log_posterior(theta, data, Prior())[0] < farther + 0.1
 
 
+@pytest.mark.parametrize("fail", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_gradient_of_the_acquisition(kernel):
+def test_the_gradient_of_the_acquisition(kernel, fail):
     units, targets = observations()
     inputs = replace(Inputs.of(MIXED.columns), kernel=kernel)
     theta = np.array([-0.5] * 7 + [-0.8, 0.3, -3.0])
     improvement = LogImprovement(Posterior(units, targets, inputs, theta), targets.min(), 1.5)
     at = moves.settle(MIXED, np.random.default_rng(9).random((6, 7)))
+    if fail:
+        others = observations(seed=1)[0]
+        ok = np.repeat([True, False], len(units))
+        improvement = Succeeding(improvement, Outcomes(np.concatenate([units, others]), ok, np.ones(len(ok))))
+        at = np.concatenate([at, others[:2] + 0.01, units[:2] + 0.01])
     value, gradient = improvement.with_gradient(at)
     np.testing.assert_allclose(value, improvement(at))
     for row, g in zip(at, gradient, strict=True):
@@ -237,6 +243,17 @@ def bowl(trial):
 @pytest.mark.parametrize("model", [RANKED, PLAIN], ids=["ranked", "plain"])
 def test_each_model_alone_finds_the_bowl(model):
     assert run(bowl, GPSampler(models=(model,)), space=BOX).best_value < 2e-3
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+@pytest.mark.parametrize("model", [RANKED, PLAIN], ids=["ranked", "plain"])
+def test_trials_that_fail_anywhere_do_not_mislead_the_model(model, share):
+    best = []
+    for seed in range(4):
+        lost = np.random.default_rng(seed)
+        study = run(lambda t: bowl(t) if lost.random() > share else 1 / 0, GPSampler(models=(model,)), 40, seed, BOX)  # noqa: B023
+        best.append(study.best_value)
+    assert np.median(best) < 2e-3  # of random points 0.05
 
 
 def test_failures_turn_the_search_away():

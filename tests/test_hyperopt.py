@@ -401,3 +401,14 @@ def test_weighted_choices():
     for bad in ([1, 2], [0, 0, 0], [0, 1, 1], [1, -1, 1], [math.nan, 1, 1]):
         with pytest.raises(ValueError, match="weights"):
             Categorical(["a", "b", "c"], weights=bad)
+
+
+@pytest.mark.parametrize(
+    ("q", "goal"),
+    [(hp.qnormal("x", 5, 3, 1), 8.0), (hp.qlognormal("x", 1, 1, 1), 8.0), (hp.qloguniform("x", 0, 4, 2), 20.0)],
+)
+def test_rounded_kinds_repeat_no_value(q, goal):
+    study = inloop.create_study(space=from_hyperopt({"x": q}), seed=0)
+    study.optimize(lambda t: abs(t.params["x"] - goal), n_trials=12)
+    assert len({t.params["x"] for t in study.trials}) == 12
+    assert study.best_value == 0.0

@@ -304,3 +304,22 @@ def test_a_condition_on_choices_of_one_name_is_kept():
     study.optimize(lambda trial: float(trial.params["c"] is first), n_trials=4)
     assert [("d" in t.params) == (t.params["c"] is second) for t in study.trials] == [True] * 4
     assert study.best_params["c"] is second
+
+
+@pytest.mark.parametrize(
+    "frozen", [stats.binom(6, 0.5), stats.poisson(20), stats.randint(3, 9, loc=2), stats.geom(0.4), stats.norm(0, 1)]
+)
+def test_quantiles_are_moved_to_the_places_of_their_values(frozen):
+    dist = Quantile(frozen)
+    space, u = Space({"x": dist, "y": Float(0, 1)}), np.linspace(0, 1, 101)
+    snapped = space.snap(np.column_stack([u, u]))[:, 0]
+    np.testing.assert_allclose(snapped, [dist.to_unit(dist.from_unit(x)) if dist.steps else x for x in u])
+    np.testing.assert_array_equal(space.snap(np.column_stack([snapped, u]))[:, 0], snapped)
+
+
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "cmaes"])
+def test_a_discrete_distribution_is_searched_in_full(sampler):
+    study = inloop.create_study(sampler=sampler, space={"k": stats.poisson(20), "x": Float(0, 1)}, seed=0)
+    study.optimize(lambda t: abs(t.params["k"] - 27) * 0.1 + (t.params["x"] - 0.3) ** 2, n_trials=80)
+    assert study.best_params["k"] == 27
+    assert study.best_value < 1e-3

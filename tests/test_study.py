@@ -874,3 +874,10 @@ def test_a_step_that_does_not_lead_to_the_end_stops_before_it(suggest, values, t
     assert {round(t.params["a"], 12) for t in study.trials} == values
     told = [str(w.message).rstrip(".") for w in caught if "lead" in str(w.message)]
     assert told == ([] if text is None else [text])
+
+
+def test_a_batch_ends_with_the_grid():
+    study = inloop.create_study(sampler=inloop.samplers.GridSampler({"x": [1, 2, 3]}), seed=0)
+    assert sorted(t.suggest_int("x", 1, 3) for t in study.ask_batch(5)) == [1, 2, 3]
+    with pytest.raises(inloop.StudyStopped):
+        study.ask_batch(5)

@@ -276,3 +276,16 @@ def test_what_is_wrong_is_named():
         study.learn_from(a_study(direction="maximize"))
     with pytest.raises(ValueError, match="is this study"):
         study.learn_from(study)
+
+
+@pytest.mark.parametrize("penalty", [10.0, 1e6, 1e300])
+@pytest.mark.parametrize("every", [3, 10])
+def test_penalties_of_an_earlier_study_shift_nothing(penalty, every):
+    best = []
+    for seed in range(4):
+        teacher = a_study(sampler="random", seed=seed + 50)
+        teacher.optimize(lambda t: penalty if t.number % every == 0 else bowl(t.params), n_trials=50)
+        study = warm(teacher, bowl, 10, seed=seed)
+        best.append(study.best_value)
+    cold = [searched(n=10, seed=seed).best_value for seed in range(4)]
+    assert np.median(best) < np.median(cold)

@@ -99,15 +99,15 @@ class Source:
             units: ``(n, d)`` points of the other study, without NaN.
             losses: ``(n,)`` its finite losses.
         """
-        ones = np.ones(len(self.losses))
-        scale, mean = warp.deviation(self.losses, ones), float(self.losses.mean())
+        mine = warp.pulled_in(self.losses, np.ones(len(self.losses)))  # as the model has seen them
+        scale, mean = float(mine.std()), float(mine.mean())
         if not len(losses) or self.posterior is None or not scale > 0:
-            return self.losses + (float(np.mean(losses)) - mean if len(losses) else 0.0)
+            return mine + (float(np.mean(losses)) - mean if len(losses) else 0.0)
         x = mean + scale * self.posterior.predict(units)[0]
         y = np.minimum(losses, np.median(losses) + 10.0 * np.abs(losses - np.median(losses)).mean())
         dx, dy = x - x.mean(), y - y.mean()
         slope = (dx @ dy + _SHRINK * scale**2) / (dx @ dx + _SHRINK * scale**2)
-        out: Array = y.mean() + np.clip(slope, *_SCALES) * (self.losses - x.mean())
+        out: Array = y.mean() + np.clip(slope, *_SCALES) * (mine - x.mean())
         return out
 
 

@@ -327,7 +327,7 @@ class Posterior:
         """Return mean and standard deviation ``(m,)`` of the function at rows ``(m, d)``."""
         from scipy.linalg import blas
 
-        units = self._whole(units)
+        units = self.whole(units)
         mean, known = np.empty(len(units)), np.empty(len(units))
         step = max(1, _BLOCK // len(self.units))
         for i in range(0, len(units), step):
@@ -340,7 +340,7 @@ class Posterior:
 
     def slopes(self, units: Array) -> tuple[Array, Array, Array, Array]:
         """Return mean, standard deviation ``(m,)`` and their derivatives ``(m, p)`` by the numeric columns."""
-        units = self._whole(units)
+        units = self.whole(units)
         m, points = len(units), self._points
         k, slope = self.inputs.kernel(points.squared_distances(units))
         white = k @ self._factor.T
@@ -372,9 +372,10 @@ class Posterior:
         """
         mean, _ = self.predict(units)
         targets = np.concatenate([self.targets, np.maximum(mean, floor)])
-        return Posterior(np.concatenate([self.units, self._whole(units)]), targets, self.inputs, self.theta)
+        return Posterior(np.concatenate([self.units, self.whole(units)]), targets, self.inputs, self.theta)
 
-    def _whole(self, units: Array) -> Array:
+    def whole(self, units: Array) -> Array:
+        """Return rows with the column for the study, 0 where they leave it out."""
         if units.shape[1] == self.units.shape[1]:
             return units
         return np.column_stack([units, np.zeros(len(units))])

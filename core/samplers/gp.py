@@ -16,7 +16,7 @@ from ..history import History
 from ..record import TrialState
 from ..space import Array, Space
 from . import warp
-from .acquisition import Acquisition, LogImprovement, Search, maximise
+from .acquisition import Acquisition, LogImprovement, Outcomes, Search, Succeeding, maximise
 from .curves import curves
 from .earlier import Source, earlier
 from .gaussian_process import Data, Fit, Inputs, Kernel, Posterior, Prior, fit, matern_32
@@ -71,6 +71,11 @@ class Belief:
         return self._seen.deviation
 
     @property
+    def outcomes(self) -> Outcomes:
+        """Which of the told trials failed."""
+        return self._seen.outcomes
+
+    @property
     def best(self) -> float:
         """What is to be improved on."""
         return float(self.level.min())
@@ -95,7 +100,8 @@ class GPSampler(Sampler):
     Ament et al., 2023.
 
     Parameters that are inactive rest at one fixed place and are never moved. Running trials are believed to come out
-    at the model's mean (kriging believer); failed ones, NaN and +inf count as the worst seen. A pruned trial, and a
+    at the model's mean (kriging believer); failed ones, NaN and +inf have no loss that a model could learn, but where
+    others failed an improvement is as unlikely as a success. A pruned trial, and a
     running one with three reports, counts as what the curves of complete trials foretell of its final loss, plus one
     standard deviation, and never as better than their median; reports are averaged over the last eighth of the
     steps. Where the fitted noise is large, the improvement is over the best mean instead of the best value. A
@@ -164,7 +170,9 @@ class GPSampler(Sampler):
         belief = self._belief(memory, model, seen)
         posterior = belief.posterior
         believed = posterior.with_believed(pending, float(posterior.targets.min())) if len(pending) else posterior
-        improvement = LogImprovement(believed, belief.best, self._factor(memory.history))
+        improvement: Acquisition = LogImprovement(believed, belief.best, self._factor(memory.history))
+        if not belief.outcomes.ok.all():
+            improvement = Succeeding(improvement, belief.outcomes)
         return space.decode(_unseen(space, self._candidates(memory, belief, improvement, rng), tried, rng))
 
     def belief(self, space: Space, history: History) -> Belief | None:
@@ -389,13 +397,14 @@ def _thinned(history: History, most: int, best: int) -> tuple[Rows, Array]:
 
 @dataclass(frozen=True)
 class _Observed:
-    """Observations of a model: trials, and those of earlier studies behind them.
+    """Observations of a model: trials that have a loss, and those of earlier studies behind them.
 
     Attributes:
         units: ``(n, d)``, or ``(n, d + 1)`` with the number of the study last.
-        losses: ``(n,)``, the earlier ones shifted and scaled; finite but for +inf.
+        losses: ``(n,)``, the earlier ones shifted and scaled; all 0 where no trial has a finite one.
         counts: ``(n,)`` how many observations each stands for.
         known: ``(n,)`` which may count as the best: complete trials, if there are any.
+        outcomes: Which of this study's trials failed.
     """
 
     units: Array
@@ -403,26 +412,20 @@ class _Observed:
     counts: Array
     known: NDArray[np.bool_]
     inputs: Inputs
+    outcomes: Outcomes
 
     def targets(self, model: Model) -> Array:
-        """Return the standardised losses; failed trials count as the worst."""
-        finite, order = self._order
-        targets = np.zeros(len(self.losses))
-        if len(order):
-            targets[order] = model.warp(self.losses[order], self.counts[order])
-        targets[~finite] = targets[finite].max(initial=0.0)
+        """Return the standardised losses."""
+        order = np.argsort(self.losses, kind="stable")
+        targets = np.empty(len(self.losses))
+        targets[order] = model.warp(self.losses[order], self.counts[order])
         return targets
 
     @property
     def deviation(self) -> float:
         """Loss in units of the plain model's targets."""
-        _, order = self._order
-        return warp.deviation(self.losses[order], self.counts[order]) if len(order) else 0.0
-
-    @property
-    def _order(self) -> tuple[NDArray[np.bool_], Rows]:
-        finite = self.losses < math.inf
-        return finite, np.argsort(np.where(finite, self.losses, math.inf), kind="stable")[: finite.sum()]
+        order = np.argsort(self.losses, kind="stable")
+        return warp.deviation(self.losses[order], self.counts[order])
 
 
 def _observed(memory: _Memory, rows: Rows, counts: Array, told: int, sources: list[Source]) -> _Observed:
@@ -430,16 +433,27 @@ def _observed(memory: _Memory, rows: Rows, counts: Array, told: int, sources: li
     trials, units = memory.history.trials, memory.units(rows)
     losses = _bounded(curves(memory.history).losses(rows, told))
     finite = losses < math.inf
-    known = np.array([trials[i].state is TrialState.COMPLETE for i in rows], bool) & finite
+    outcomes = Outcomes(units, finite, counts)
+    complete = np.array([trials[i].state is TrialState.COMPLETE for i in rows], bool)[finite]
+    if finite.any():
+        units, losses, counts = units[finite], losses[finite], counts[finite]
+        known = complete if complete.any() else ~complete
+    else:  # a model of nothing, until there is a loss
+        losses, known = np.zeros(len(rows)), finite
     if not sources:
-        return _Observed(units, losses, counts, known if known.any() else finite, memory.inputs)
-    theirs = [s.aligned(units[finite], losses[finite]) for s in sources]
-    study = np.concatenate([np.full(len(x), float(k)) for k, x in enumerate([losses, *theirs])])
-    units = np.column_stack([np.concatenate([units, *(memory.settled(s.units) for s in sources)]), study])
-    losses, more = np.concatenate([losses, *theirs]), np.zeros(len(study) - len(rows), bool)
-    known = np.concatenate([known, more if known.any() else ~more])
+        return _Observed(units, losses, counts, known, memory.inputs, outcomes)
+    own = slice(None) if finite.any() else slice(0)
+    theirs = [s.aligned(units[own], losses[own]) for s in sources]
+    study = np.concatenate([np.full(len(x), float(k)) for k, x in enumerate([losses[own], *theirs])])
+    units = np.column_stack([np.concatenate([units[own], *(memory.settled(s.units) for s in sources)]), study])
+    losses, counts = (
+        np.concatenate([losses[own], *theirs]),
+        np.concatenate([counts[own], np.ones(sum(map(len, theirs)))]),
+    )
+    more = np.zeros(len(losses) - len(known[own]), bool)
+    known = np.concatenate([known[own], more if known.any() else ~more])
     inputs = Inputs(memory.inputs.numeric, np.append(memory.inputs.categorical, len(memory.space)), study=True)
-    return _Observed(units, losses, np.concatenate([counts, np.ones(len(more))]), known, inputs)
+    return _Observed(units, losses, counts, known, inputs, outcomes)
 
 
 def _bounded(losses: Array) -> Array:

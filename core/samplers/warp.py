@@ -41,16 +41,17 @@ def half_rank(losses: Array, counts: Array) -> Array:
 
 def standard(losses: Array, counts: Array) -> Array:
     """Return losses ``(n,)``, ascending and finite, standardised; far outliers on the bad side are pulled in."""
-    return _standardised(_pulled_in(losses, counts), counts)
+    return _standardised(pulled_in(losses, counts), counts)
 
 
 def deviation(losses: Array, counts: Array) -> float:
     """Return the standard deviation by which `standard` divides."""
-    values = _pulled_in(losses, counts)
+    values = pulled_in(losses, counts)
     return float(np.sqrt(np.average((values - np.average(values, weights=counts)) ** 2, weights=counts)))
 
 
-def _pulled_in(losses: Array, counts: Array) -> Array:
+def pulled_in(losses: Array, counts: Array) -> Array:
+    """Return losses ``(n,)``, ascending and finite, with far outliers pulled in."""
     losses = _raised(losses, counts)
     middle, s = good_half(losses, counts)
     pulled: Array = np.minimum(losses, middle + _OUTLIER * s)
