@@ -823,3 +823,21 @@ def test_tpe_leaves_a_place_that_it_has_looked_at_enough():
         study.add_trial(dict(zip("xy", (0.3 + rng.normal(0, 0.02, 2)).tolist(), strict=True)), rng.random())
     asked = [study.ask().params for _ in range(20)]
     assert np.mean([math.dist(p.values(), (0.3, 0.3)) > 0.1 for p in asked]) > 0.5
+
+
+@pytest.mark.parametrize("levels", [6, 13, 101])
+def test_cmaes_comes_as_close_on_many_levels_as_on_a_continuum(levels):
+    """Apart from the rounding; on a few levels the margin keeps some distance for long."""
+    goal = np.random.default_rng(5).random(5)
+
+    def best(dist, seed):
+        study = inloop.create_study(sampler="cmaes", pruner="nop", seed=seed, space={f"x{i}": dist for i in range(5)})
+        study.optimize(
+            lambda t: float(sum((dist.to_unit(v) - g) ** 2 for v, g in zip(t.params.values(), goal, strict=True))),
+            n_trials=150,
+        )
+        return study.best_value
+
+    rounded = sum((Int(1, levels).to_unit(Int(1, levels).from_unit(g)) - g) ** 2 for g in goal)
+    ours = np.mean([best(Int(1, levels), seed) for seed in range(5)])
+    assert ours - rounded < 2 * np.mean([best(Float(0, 1), seed) for seed in range(5)])
