@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     given = _parser().parse_args(arguments)
     try:
-        code: int = given.run(given)
+        with given.opens(given.storage) as storage:
+            code: int = given.run(storage, given)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # into `head`, say
@@ -59,10 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(run: Callable[[argparse.Namespace], int], name: str, text: str) -> argparse.ArgumentParser:
+    def command(
+        run: Callable[[Storage, argparse.Namespace], int],
+        name: str,
+        text: str,
+        opens: Callable[[str], Storage] = _existing,
+    ) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("storage", help="path of a SQLite file, or a URL")
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, opens=opens)
         return sub
 
     def of_study(sub: argparse.ArgumentParser, text: str = "its name; may be left out if it is the only one") -> None:
@@ -84,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--yes", action="store_true", help="do not ask")
     sub = command(_check, "check", "Verify the log of a study, or of all, and say what is in it.")
     of_study(sub, "its name; all studies if left out")
-    sub = command(_serve, "serve", "Serve a storage to workers that cannot reach it themselves.")
+    sub = command(_serve, "serve", "Serve a storage to workers that cannot reach it themselves.", open_storage)
     sub.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: %(default)s, this machine only)"
     )
@@ -106,8 +112,7 @@ def _port(text: str) -> int:
 # The commands
 
 
-def _studies(given: argparse.Namespace) -> int:
-    storage = _existing(given.storage)
+def _studies(storage: Storage, given: argparse.Namespace) -> int:
     rows = []
     for name in storage.names():
         history = _history(storage, name)
@@ -121,8 +126,7 @@ def _studies(given: argparse.Namespace) -> int:
     return 0
 
 
-def _best(given: argparse.Namespace) -> int:
-    storage = _existing(given.storage)
+def _best(storage: Storage, given: argparse.Namespace) -> int:
     name = _only(storage, given.study)
     best = _history(storage, name).best
     if best is None:
@@ -131,14 +135,12 @@ def _best(given: argparse.Namespace) -> int:
     return 0
 
 
-def _trials(given: argparse.Namespace) -> int:
-    storage = _existing(given.storage)
+def _trials(storage: Storage, given: argparse.Namespace) -> int:
     _write([_row(t) for t in _history(storage, _only(storage, given.study)).trials], given.format, _OF_TRIAL)
     return 0
 
 
-def _export(given: argparse.Namespace) -> int:
-    storage = _existing(given.storage)
+def _export(storage: Storage, given: argparse.Namespace) -> int:
     rest = _pages(storage, _only(storage, given.study))
     pages = itertools.chain([next(rest, [])], rest)  # no file is made for a study that is not there
     if given.output is None:
@@ -152,8 +154,7 @@ def _export(given: argparse.Namespace) -> int:
     return 0
 
 
-def _delete(given: argparse.Namespace) -> int:
-    storage = _existing(given.storage)
+def _delete(storage: Storage, given: argparse.Namespace) -> int:
     if not given.yes:
         states = _history(storage, given.study).states
         if not sys.stdin.isatty():
@@ -167,8 +168,7 @@ def _delete(given: argparse.Namespace) -> int:
     return 0
 
 
-def _check(given: argparse.Namespace) -> int:
-    storage = _existing(given.storage)
+def _check(storage: Storage, given: argparse.Namespace) -> int:
     found = [f"file: {problem}" for problem in _file_problems(storage)]
     try:
         names = storage.names()
@@ -181,10 +181,9 @@ def _check(given: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _serve(given: argparse.Namespace) -> int:
+def _serve(storage: Storage, given: argparse.Namespace) -> int:
     from .storage import SqliteStorage
 
-    storage = open_storage(given.storage)
     for path in (_path(storage), given.authkey_file):
         folder = os.path.dirname(path or "") or "."
         if not os.path.isdir(folder):

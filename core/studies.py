@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -116,13 +117,26 @@ def load_study(
 def delete_study(study_name: str, storage: Storage | str) -> None:
     """Remove a study and all its trials, or raise `StudyNotFound`."""
     if not ranks.is_relaunched():
-        _storage(storage).delete(study_name)
+        with _opened(storage) as log:
+            log.delete(study_name)
 
 
 def get_all_study_names(storage: Storage | str) -> list[str]:
     """Return the names of the studies in ``storage``."""
-    return _storage(storage).names()
+    with _opened(storage) as log:
+        return log.names()
 
 
 def _storage(storage: Storage | str | None) -> Storage:
     return MemoryStorage() if storage is None else open_storage(storage)
+
+
+@contextmanager
+def _opened(storage: Storage | str) -> Iterator[Storage]:
+    """Close what is opened here, and nothing of the caller's."""
+    log = _storage(storage)
+    try:
+        yield log
+    finally:
+        if log is not storage:
+            log.close()

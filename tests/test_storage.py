@@ -10,6 +10,7 @@ import random
 import socket
 import sqlite3
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -855,3 +856,32 @@ def test_those_who_make_the_tables_at_once_do_not_disturb_each_other(request, ki
         for storage in storages:
             assert sorted(storage.names()) == [f"s{k}" for k in range(8)]
             storage.close()
+
+
+FORKED = (
+    "storage = open_storage(url); storage.read('s', 0)\n"
+    "if os.fork() == 0:\n"
+    "    warnings.simplefilter('ignore')  # psycopg's, of what stays the parent's\n"
+)
+LEAVING = {
+    "functions": "inloop.get_all_study_names(url); inloop.delete_study('s', url)",
+    "command": "from inloop.cli import main; main(['studies', url]); main(['delete', url, 's', '--yes'])",
+    "dropped": "storage = open_storage(url); storage.read('s', 0); del storage",
+    "at exit": "storage = open_storage(url); storage.read('s', 0)",
+    "dropped in a fork": f"{FORKED}    del storage\n    sys.exit()\nos.wait(); storage.read('s', 0)",
+    "used in a fork": f"{FORKED}    storage.read('s', 0)\n    sys.exit()\nos.wait(); storage.read('s', 0)",
+}
+
+
+@pytest.mark.parametrize("program", LEAVING.values(), ids=LEAVING)
+@pytest.mark.parametrize("kind", SERVERS)
+def test_connections_are_closed_by_whom_they_belong_to(request, kind, program):
+    url = request.getfixturevalue(kind).url
+    with open_storage(url) as storage:
+        for name in storage.names():
+            storage.delete(name)
+        storage.create("s", [Event("w", 0, "study", -1, {"name": "s", "direction": "minimize", "seed": 0})])
+    begin = f"import inloop, os, sys, warnings\nfrom inloop.storage import open_storage\nurl = {url!r}\n"
+    command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", begin + program]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

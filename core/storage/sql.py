@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -93,6 +94,7 @@ class SqlStorage(Storage):
         self._ready = False
         self._engine = self._make_engine()
         self._mysql = _is_mysql(self._engine.dialect)
+        self._closing = weakref.finalize(self, _dispose, self._engine, self._pid)  # when nobody calls close
 
     def create(self, study: str, events: Sequence[Event]) -> None:
         check_name(study)
@@ -159,8 +161,7 @@ class SqlStorage(Storage):
         return events
 
     def close(self) -> None:
-        if self._pid == os.getpid():
-            self._engine.dispose()
+        _dispose(self._engine, self._pid)
 
     def _page(self, study: str, number: int, since: int, limit: int) -> list[str]:
         """Return the next lines, and see that the log goes on from the event before them."""
@@ -318,6 +319,8 @@ class SqlStorage(Storage):
         self._engine.dispose(close=False)
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._closing.detach()
+        self._closing = weakref.finalize(self, _dispose, self._engine, self._pid)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SqlStorage, (self._url.render_as_string(hide_password=False), self.timeout)
@@ -400,6 +403,12 @@ def _set_session(connection: Any, _: Any) -> None:
         mariadb = "mariadb" in str(cursor.fetchone()).lower()
         idle = f"idle_write_transaction_timeout = {_IDLE}" if mariadb else f"wait_timeout = {6 * _IDLE}"
         cursor.execute(f"SET SESSION innodb_lock_wait_timeout = 60, SESSION {idle}")
+
+
+def _dispose(engine: sa.Engine, pid: int) -> None:
+    """Close the connections, except those of the parent of a forked process."""
+    if pid == os.getpid():
+        engine.dispose()
 
 
 def _is_mysql(dialect: sa.Dialect) -> bool:
