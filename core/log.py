@@ -250,14 +250,15 @@ class Log:
             thread.start()
 
     def _beat_once(self) -> bool:
-        """Renew the lease if it needs it; return whether to go on."""
+        """Renew the lease if it needs it; return whether to go on: also for a lease after the last trial."""
         with self.lock:
-            mine = [n for n in self.history.running if self.history.trials[n].worker == self.worker]
-            if not mine or self._born != forks[0]:
+            self._tick()
+            mine = any(self.history.trials[n].worker == self.worker for n in self.history.running)
+            quiet = time.monotonic() - self._spoke
+            if self._born != forks[0] or (not mine and quiet > self.lease):
                 self._beating = False
                 return False
-            self._tick()
-            if time.monotonic() - self._spoke >= self.lease / 4:
+            if mine and quiet >= self.lease / 4:
                 self.write(("beat", -1, None))
             return True
 

@@ -943,6 +943,7 @@ def stop_and_go_on(pids, first):
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_processes_that_were_stopped_together_go_on_together(tmp_path):
     path = str(tmp_path / "s.db")
     study = inloop.create_study(storage=path, study_name="s", lease=1.0)
@@ -964,7 +965,7 @@ def test_processes_that_were_stopped_together_go_on_together(tmp_path):
 def reports_and_sleeps(trial):
     trial.report(1.0, 0)
     trial.should_prune()
-    time.sleep(3.5)
+    time.sleep(5.0)
     return 1.0
 
 
@@ -975,12 +976,14 @@ def search_on_a_pool(path):
         study.optimize(reports_and_sleeps, n_trials=2, executor=executor)
 
 
+@pytest.mark.slow
 def test_a_pool_that_was_stopped_with_its_search_goes_on_with_it(tmp_path):
     path = str(tmp_path / "s.db")
     study = inloop.create_study(storage=path, study_name="s", lease=1.0)
     search = multiprocessing.get_context("fork").Process(target=search_on_a_pool, args=(path,))
     search.start()
     wait_until(lambda: [t.reports == 1 for t in study.trials] == [True, True])
+    time.sleep(1.6)  # the search, whose trials are all with workers, has no lease to renew any more
     workers = subprocess.run(["pgrep", "-P", str(search.pid)], capture_output=True, text=True).stdout.split()
     stop_and_go_on([search.pid, *map(int, workers)], search.pid)
     search.join(60)
