@@ -298,7 +298,7 @@ class PopulationStudy:
             catch: Exceptions that make a trial FAILED and the study go on; others are raised.
 
         Raises:
-            RuntimeError: If no member is left to go on from, caused by the last error.
+            RuntimeError: If no member is left to go on from, or came to the end; caused by the last error.
             KeyboardInterrupt: On Ctrl-C; everything told is kept.
         """
         if (save is None) != (load is None):
@@ -367,6 +367,8 @@ class PopulationStudy:
                     self._take(segment, result, catch)
             finally:
                 self._out.difference_update(s.number for s in asked)
+        if not any(m.state is COMPLETE for m in self._members.values()):
+            raise self._nobody(self.steps) from self._error
 
     def _take(
         self, segment: Segment, result: Callable[[], Any], catch: type[Exception] | tuple[type[Exception], ...]
@@ -479,9 +481,7 @@ class PopulationStudy:
         if not ranked:
             for member in filter(_runs, self._members.values()):
                 self.study._log.finish(member, FAILED, None)
-            raise RuntimeError(
-                f"All members failed up to step {at}, or are NaN; there is none to go on from."
-            ) from self._error
+            raise self._nobody(at) from self._error
         n = max(1, int(self.quantile * self.population + 1e-9))
         out = []
         for slot in sorted(self._members):
@@ -491,6 +491,9 @@ class PopulationStudy:
             if slot not in sound or (low and sign * _value(donor) < sign * _value(sound[slot])):
                 out.append((slot, donor, rng))
         return out
+
+    def _nobody(self, at: int) -> RuntimeError:
+        return RuntimeError(f"All members failed up to step {at}, or are NaN; there is none to go on from.")
 
     # Checkpoints
 
