@@ -20,6 +20,7 @@ from .storage import Storage
 logger = logging.getLogger("inloop")
 
 _PAGE = 5000  # events read at once: a long log need not be in memory as events
+_DOZE = 60.0  # seconds for which the thread that beats sleeps at most, whatever the lease
 _FORK_WAIT = 0.2  # seconds; what a thread does at a log takes milliseconds, unless it waits
 
 #: How many forks lie between the first process and this one; cheaper to look at than os.getpid.
@@ -297,7 +298,7 @@ def _beats(ref: weakref.ref[Log]) -> None:
         log = ref()
         if log is None:
             return
-        pause = log.lease / 4
+        pause = min(log.lease / 4, _DOZE)
         try:
             if not log._beat_once():
                 return
