@@ -69,13 +69,14 @@ def _at_edge(name: str, dist: Distribution, best: list[FrozenTrial]) -> str | No
     """Return what to say where the best trial, and most of the best, have the outermost values of a range."""
     if not isinstance(dist, Float | Int) or (dist.levels is not None and dist.levels < _LEVELS):
         return None
-    near = max(_NEAR, 1.0 / dist.levels) if dist.levels else _NEAR
     units = [dist.to_unit(t.params[name]) for t in best if name in t.params and dist.contains(t.params[name])]
     if len(units) < _MOST or name not in best[0].params:
         return None
     value = best[0].params[name]
-    for side, bound, off in (("low", dist.low, units), ("high", dist.high, [1.0 - u for u in units])):
-        if off[0] <= near and sum(u <= near for u in off) >= _MOST and not _is_natural(dist, side):
+    for side in ("low", "high"):
+        bound = getattr(dist, side)
+        near = [abs(u - dist.to_unit(bound)) <= _NEAR for u in units]  # of integers the outermost lie inside [0, 1]
+        if near[0] and sum(near) >= _MOST and not _is_natural(dist, side):
             return f"{name}={value:.6g}, {side} is {bound:.6g}"
     return None
 

@@ -177,6 +177,9 @@ SLOPES = {
     "z=1, high is 1": ({"z": Float(1e-3, 1, log=True)}, lambda t: -t.params["z"]),
     "k=40, high is 40": ({"k": Int(10, 40)}, lambda t: -t.params["k"]),
     "k=16, low is 16": ({"k": Int(16, 4096, log=True)}, lambda t: t.params["k"]),
+    "k=2, low is 2": ({"k": Int(2, 64, log=True)}, lambda t: math.log(t.params["k"])),
+    "k=12, high is 12": ({"k": Int(2, 12, log=True)}, lambda t: -t.params["k"]),
+    "k=5, low is 5": ({"k": Int(5, 11)}, lambda t: t.params["k"]),
     "y=2, high is 2": ({"y": Float(1, 2, step=0.125)}, lambda t: -t.params["y"]),
 }
 
