@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _PAGE = 5000  # events
-_SENSELESS = (LookupError, TypeError, ValueError, AttributeError)  # what the fold of a damaged log raises
 _OF_STUDY = ["study", "direction", "trials", *(s.name.lower() for s in TrialState), "best"]
 _OF_TRIAL = ["number", "state", "value", "reports", "started", "seconds", "completed"]
 
@@ -259,10 +258,7 @@ def _pages(storage: Storage, study: str) -> Iterator[list[Event]]:
 def _history(storage: Storage, study: str) -> History:
     history = History()
     for page in _pages(storage, study):
-        try:
-            history.apply(page)
-        except _SENSELESS as error:
-            raise StorageError(f"the log of study {study!r} makes no sense ({error!r}); see `inloop check`.") from error
+        history.apply(page)
     return history
 
 
@@ -299,8 +295,9 @@ def _check_study(storage: Storage, name: str) -> list[str]:
         uids.add((event.worker, event.seq))
         try:
             history.apply([event])
-        except _SENSELESS as error:
-            senseless.append(f"event {at} makes no sense: {to_json(event):.200} ({error!r})")
+        except (StorageError, ValueError) as error:
+            senseless.append(f"event {at} makes no sense: {to_json(event):.200} ({error.__cause__ or error!r})")
+            history.damage = ""  # there may be more
     states = ", ".join(f"{history.states[s]} {s.name}" for s in TrialState if history.states[s])
     lost = [t.number for t in history.trials if t.state is TrialState.LOST]
     lines = [

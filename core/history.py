@@ -17,6 +17,7 @@ from .events import SCHEMA, Event
 from .ranking import Losses, Ranking
 from .record import COMPLETE, FAILED, LOST, PRUNED, RUNNING, Curve, FrozenTrial, TrialState
 from .space import Array, Space
+from .storage import StorageError
 from .union import Union
 
 _MAX_TABLES = 32  # rung tables kept of one stream; a study asks about few, unless its rungs move
@@ -182,6 +183,8 @@ class History:
         uid: Unique id of the study, that of its first event; a name may be given twice, in two storages.
         earlier: Trials of earlier studies, uid of the study and number there -> (space id, stored parameters, loss).
         unknown: Count of events by kind that this version does not know.
+        events: How many events of the log are folded in.
+        damage: What is wrong with the event after them; empty where none was found.
     """
 
     def __init__(self) -> None:
@@ -209,6 +212,7 @@ class History:
         self.unknown: Counter[str] = Counter()
         self.newest: dict[str, int] = {}  # worker -> number of the trial it created last
         self.events = 0
+        self.damage = ""
         self._changed: list[int] = []  # trial numbers, once per change of parameters
         self._encoded: dict[Space, Encoded] = {}
         self.finals = FinalsByStream(self)
@@ -233,15 +237,35 @@ class History:
         }
 
     def apply(self, events: Iterable[Event]) -> None:
-        """Fold the next events of the log in."""
+        """Fold the next events of the log in.
+
+        Raises:
+            StorageError: If one makes no sense, and ever after: it may be folded in by half.
+            ValueError: If the study was written by a newer inloop.
+        """
+        if self.damage:
+            raise StorageError(self.damage)
         folds = self._fold
         for e in events:
-            self.events += 1
             fold = folds.get(e[2])
             if fold is not None:
-                fold(e)
+                try:
+                    fold(e)
+                except (LookupError, TypeError, ValueError, AttributeError) as error:
+                    self._refuse(e, error)
             else:
                 self.unknown[e.kind] += 1
+            self.events += 1
+
+    def _refuse(self, e: Event, error: Exception) -> None:
+        if e.kind == "study" and isinstance(error, ValueError):
+            raise error
+        study = self.header.get("name")
+        self.damage = (
+            f"the log of study {study!r} makes no sense: event {self.events} is {e!r:.200} ({error!r}); "
+            "`inloop check` finds all such events."
+        )
+        raise StorageError(self.damage) from error
 
     # Questions of samplers
 

@@ -15,7 +15,7 @@ import threading
 import inloop
 import pytest
 from inloop.cli import main
-from inloop.events import Event, from_json
+from inloop.events import Event, from_json, to_json
 from inloop.samplers import RandomSampler
 from inloop.storage import SqliteStorage, open_storage
 
@@ -338,3 +338,16 @@ def test_urls_that_make_no_sense_are_refused_in_words(said, url, why):
     assert (code, out) == (1, "")
     assert re.search(why, err)
     assert "s3cret" not in err
+
+
+def test_check_goes_on_after_events_that_make_no_sense(path, said):
+    storage = SqliteStorage(path)
+    events = [Event("w", 0, "finished", 4, ["COMPLEXE", 1.0, 0.0]), Event("w", 1, "report", 99, [0, 0, 0.5])]
+    at = storage.append("a", events)
+    storage.append("a", [Event("w", 2, "finished", 4, ["LOST", None, 0.0])])
+    code, out, _ = said("check", path)
+    assert (code, out.count("PROBLEM")) == (1, 2)
+    assert "  lost: [4]\n" in out
+    assert f"study 'a': event {at} makes no sense: {to_json(events[0])} (KeyError('COMPLEXE'))" in out
+    assert f"study 'a': event {at + 1} makes no sense: {to_json(events[1])} (IndexError" in out
+    assert f"event {at} is" in said("trials", path, "a")[2]

@@ -13,6 +13,7 @@ from inloop.history import History, Rungs
 from inloop.pruners import SuccessiveHalvingPruner
 from inloop.ranking import Losses, Ranking
 from inloop.samplers import RandomSampler
+from inloop.storage import StorageError
 
 
 def noisy(trial):
@@ -260,3 +261,26 @@ def test_check_json_names_the_place():
     check_json({"a": [1, 2.5, None, True, "x", {"b": (1, 2)}]})
     with pytest.raises(TypeError, match=r"attrs\['a'\]\[1\]: ndarray is not JSON"):
         check_json({"a": [1, np.zeros(2)]}, "attrs")
+
+
+SENSELESS = {
+    "unknown state": ["finished", 0, ["COMPLEXE", 1.0, 0.0]],
+    "text for a value": ["finished", 0, ["COMPLETE", "x", 0.0]],  # half of it is folded in before that is noticed
+    "too short": ["report", 0, [0, 3]],
+    "no such trial": ["report", 9, [0, 3, 0.5]],
+    "unknown space": ["params", 0, ["none", {"x": 0.5}]],
+    "number for a dict": ["space", -1, 3],
+}
+
+
+@pytest.mark.parametrize("event", SENSELESS.values(), ids=SENSELESS)
+def test_an_event_that_makes_no_sense_is_named_at_every_look(event):
+    storage = inloop.MemoryStorage()
+    study = inloop.create_study(storage=storage, study_name="s", sampler="random", seed=0)
+    study.ask()
+    reader = inloop.load_study("s", storage)
+    at = storage.append("s", [Event("w", 0, *event)])
+    for n in range(3):
+        with pytest.raises(StorageError, match=rf"study 's' makes no sense: event {at} is .*{event[0]!r}"):
+            _ = reader.trials
+        storage.append("s", [Event("v", n, "beat", -1, None)])
