@@ -1,6 +1,7 @@
 """Laws of storages: one table of them, one set of laws; then what each has of its own."""
 
 import contextlib
+import gc
 import json
 import math
 import multiprocessing
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import inloop
@@ -885,3 +887,29 @@ def test_connections_are_closed_by_whom_they_belong_to(request, kind, program):
     command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-c", begin + program]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def listening():
+    return {t for t in threading.enumerate() if t.name.startswith("inloop-server")}
+
+
+def test_a_storage_in_memory_that_nobody_has_any_more_leaves_nothing():
+    before, files = listening(), len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        study = inloop.create_study(sampler="random", seed=0)
+        trial = pickle.loads(pickle.dumps(study.ask()))
+        client = study._log.storage.elsewhere()
+        assert client.names() == [study.study_name]
+        study.tell(trial, 1.0)
+        storage = weakref.ref(study._log.storage)
+        del study, trial
+        gc.collect()
+        assert storage() is None
+        client.patience = 0.0
+        with pytest.raises(StorageError):
+            client.names()
+    deadline = time.monotonic() + 10
+    while listening() - before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert listening() <= before
+    assert len(os.listdir("/proc/self/fd")) <= files

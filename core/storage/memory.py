@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -111,12 +112,13 @@ class MemoryStorage(Storage):
         return self._logs[study]
 
     def elsewhere(self) -> Storage:
-        """Start to listen, if need be, and return a client's storage."""
+        """Start to listen, for as long as this storage is there, and return a client's storage."""
         from .server import ClientStorage, Server
 
         with self._lock:
             if self._server is None:
-                self._server = Server(self)
+                self._server = Server(weakref.proxy(self))  # whose threads must not keep the storage
+                weakref.finalize(self, self._server._leave).atexit = False  # until then others may read what is left
             return ClientStorage(self._server.address, self._server.authkey)
 
     def __deepcopy__(self, memo: dict[int, object]) -> MemoryStorage:

@@ -82,16 +82,23 @@ class Server:
 
     def close(self) -> None:
         """Take no more connections and end those there are."""
-        with self._lock:
-            self._closed = True
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
-            for connection in self._connections:
-                _hang_up(connection)
+        self._leave()
         self._thread.join()
-        self._socket.close()
+
+    def _leave(self) -> None:
+        """Do what `close` does, but do not wait for it: to be called from anywhere, under whatever lock."""
+        self._closed = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
 
     def _accept(self) -> None:
+        self._accept_until_closed()
+        with self._lock:
+            for connection in self._connections:
+                _hang_up(connection)
+        self._socket.close()
+
+    def _accept_until_closed(self) -> None:
         while not self._closed:
             try:
                 peer, address = self._socket.accept()
@@ -167,6 +174,8 @@ class Server:
             return _OPERATIONS[operation](self, study, *arguments).encode()
         except (StudyExists, StudyNotFound, StorageError) as error:
             return _no(error)
+        except ReferenceError:  # the storage was in memory and is gone
+            raise EOFError from None
         except Exception as error:
             logger.warning("server: a request of %s failed", name, exc_info=error)
             return _no(StorageError(f"the server could not do that: {error!r}"))
