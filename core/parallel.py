@@ -191,7 +191,7 @@ def _settle(study: Study, trial: Trial, future: Any) -> None:
             )
             study._log.finish(record, TrialState.LOST, None)
         return
-    if isinstance(error, concurrent.futures.BrokenExecutor) or type(error).__name__ in _DEATHS:
+    if _is_death(error):
         if not record.finished:
             logger.warning("trial %d is LOST: its worker died (%r)", record.number, error)
             study._log.finish(record, TrialState.LOST, None)
@@ -201,6 +201,13 @@ def _settle(study: Study, trial: Trial, future: Any) -> None:
         return
     study._log.finish(record, TrialState.FAILED, None)
     raise error
+
+
+def _is_death(error: BaseException) -> bool:
+    """Return whether an executor says so that the worker died, and not the task."""
+    kind = type(error)
+    killed = kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("ray.")  # torch's is the task's own
+    return killed or isinstance(error, concurrent.futures.BrokenExecutor) or kind.__name__ in _DEATHS
 
 
 def _like(executor: Any, error: BaseException) -> Any:

@@ -28,6 +28,8 @@ class RayExecutor:
 
     def __init__(self, **options: Any) -> None:
         self._options = {"max_retries": 0, **options}
+        self._function: Callable[..., Any] | None = None
+        self._task: Any = None  # for all calls of one function, which Ray would send to its workers anew for another
         if not ray.is_initialized():
             ray.init()
 
@@ -44,6 +46,7 @@ class RayExecutor:
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Start ``function(*args)`` as a task and return its future."""
-        task = ray.remote(**self._options)(function)
-        future: Future[Any] = task.remote(*args).future()
+        if function is not self._function:
+            self._function, self._task = function, ray.remote(**self._options)(function)
+        future: Future[Any] = self._task.remote(*args).future()
         return future

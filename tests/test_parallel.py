@@ -1003,3 +1003,59 @@ def test_a_lease_may_be_for_ever(lease, tmp_path):
     other.tell(other.ask(), 1.0)
     study.tell(trial, 1.0)
     assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE"]
+
+
+# Ray
+
+
+def is_killed(trial):
+    trial.report(trial.suggest_float("x", 0, 1), 0)
+    trial.should_prune()
+    time.sleep(60)
+
+
+@pytest.mark.slow
+def test_a_worker_that_ray_kills_for_its_memory_costs_its_trial_only(monkeypatch, caplog):
+    ray = pytest.importorskip("ray")
+    from inloop.integrations.ray import RayExecutor
+
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.0001")  # whatever is used is too much
+    ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        study = inloop.create_study(seed=0, sampler="random", pruner="nop")
+        study.optimize(is_killed, n_trials=2, executor=RayExecutor())
+    finally:
+        ray.shutdown()
+    assert [t.state.name for t in study.trials] == ["LOST", "LOST"]
+    assert "OutOfMemoryError" in caplog.text
+
+
+def fills_the_gpu(trial):
+    import torch
+
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_full_gpu_is_an_error_of_the_objective():
+    pytest.importorskip("torch")  # whose exception has the name of the one that Ray has for a killed worker
+    study = inloop.create_study(seed=0)
+    with concurrent.futures.ThreadPoolExecutor(1) as executor, pytest.raises(RuntimeError, match="CUDA"):
+        study.optimize(fills_the_gpu, n_trials=3, executor=executor)
+    assert [t.state.name for t in study.trials] == ["FAILED"]
+
+
+@pytest.mark.slow
+def test_ray_gets_the_function_of_a_search_once():
+    with ray() as executor:
+        study = inloop.create_study(seed=0, sampler="random")
+        study.optimize(square, n_trials=3, executor=executor)
+        task = executor._task
+        study.optimize(square, n_trials=3, executor=copy.deepcopy(executor))
+        study.optimize(square, n_trials=3, executor=executor)
+        assert executor._task is task
+    assert study.history.states[TrialState.COMPLETE] == 9
+
+
+def square(trial):
+    return trial.suggest_float("x", -1, 1) ** 2
