@@ -13,6 +13,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -913,3 +914,53 @@ def test_a_storage_in_memory_that_nobody_has_any_more_leaves_nothing():
         time.sleep(0.01)
     assert listening() <= before
     assert len(os.listdir("/proc/self/fd")) <= files
+
+
+# Files that only others may write
+
+
+def look(path, again, answers):
+    if os.getuid() == 0:  # who may write everything
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    beat = [Event("w", 99, "beat", -1, None)]
+    with SqliteStorage(path) as storage:
+        answers.put((storage.names(), storage.check(), len(storage.read("s", 0))))
+        for call in (lambda: storage.append("s", beat), lambda: storage.create("t", beat), lambda: storage.delete("s")):
+            try:
+                answers.put(call())
+            except StorageError as error:
+                answers.put(str(error))
+        again.wait(30)
+        answers.put(len(storage.read("s", 1)))
+
+
+def test_a_file_that_may_not_be_written_can_be_looked_at():
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        path, again, answers = f"{folder}/a b?.db", FORK.Event(), FORK.Queue()
+
+        def write():
+            with SqliteStorage(path) as storage:
+                storage.create("s", header())
+                fill(storage, "w", len(storage.read("s", 0)) + 3)
+
+        write()
+        os.chmod(path, 0o444)
+        os.chmod(folder, 0o555)
+        before = os.listdir(folder)
+        reader = FORK.Process(target=look, args=(path, again, answers), daemon=True)
+        reader.start()
+        assert answers.get(timeout=30) == (["s"], [], 5)
+        for _ in range(3):
+            assert "readonly database; this user may not write it" in answers.get(timeout=30)
+        os.chmod(folder, 0o755)
+        os.chmod(path, 0o644)
+        write()
+        os.chmod(path, 0o444)
+        os.chmod(folder, 0o555)
+        again.set()
+        assert answers.get(timeout=30) == 8
+        reader.join()
+        assert os.listdir(folder) == before
+        os.chmod(folder, 0o755)

@@ -9,6 +9,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..events import Event, from_joined, from_json_lines, to_json
@@ -57,6 +58,8 @@ class SqliteStorage(Storage):
     Processes of one machine share the file. Those of several machines should not: let one serve it to
     the others (`Server`), or use a database server. On a network file system the storage warns, and
     uses SQLite's rollback journal, which is slower and as safe as the locks of that file system.
+
+    A file that may not be written, in a folder that may not be either, can be looked at.
 
     Args:
         path: The file; the first study that is created makes it.
@@ -204,7 +207,7 @@ class SqliteStorage(Storage):
             self._enter_process()
         with self._lock:
             try:
-                if self._connection is None:
+                if self._connection is None or self._connection.read_only:
                     self._connection = self._open(study, make)
                 return work(self._connection, *given)
             except sqlite3.Error as error:
@@ -220,6 +223,7 @@ class SqliteStorage(Storage):
             raise StudyNotFound(study, [], f"{self.path}, which does not exist")
         if not make and os.path.getsize(self.path) == 0:  # SQLite would take it for a database, and write one
             raise StudyNotFound(study, [], f"{self.path}, which is empty")
+        self.close()
         connection = _Connection(self.path, self.timeout, make)
         if not connection.has_tables:
             connection.close()
@@ -241,6 +245,8 @@ class SqliteStorage(Storage):
         text = str(error)
         if "locked" in text or "busy" in text:
             text += f"; other processes have been writing for {self.timeout:g} s"
+        elif "readonly" in text:
+            text += "; this user may not write it, or not in its folder"
         elif "full" in text:
             text += "; nothing of this was written, what was written before is there"
         elif "not a database" in text:
@@ -266,7 +272,11 @@ class _Connection:
         self._written: dict[tuple[int, str], tuple[int, int]] = {}  # study's first id, worker -> its last seq, id
         self._journal: int | None = None  # file descriptor
         self._closing: weakref.finalize[..., Any] | None = None  # of the journal, also when nobody calls close
-        self._sql = sqlite3.connect(path, timeout, isolation_level=None, check_same_thread=False)
+        # its journal cannot be written, so SQLite sees no writer: whoever looks again opens it anew
+        self.read_only = os.path.exists(path) and not any(os.access(p, os.W_OK) for p in (path, os.path.dirname(path)))
+        place = _read_only(path) if self.read_only else path
+        uri = self.read_only
+        self._sql = sqlite3.connect(place, timeout, isolation_level=None, check_same_thread=False, uri=uri)
         try:
             self._check_ours()
             self.has_tables = make or self._version() > 0
@@ -278,6 +288,10 @@ class _Connection:
         self._run = self._sql.execute
 
     def _set_up(self) -> None:
+        if self.read_only:
+            self._wal = False
+            self._check_layout()
+            return
         run = self._sql.execute
         run(f"PRAGMA page_size = {_PAGE_SIZE}")  # of a new file
         run("PRAGMA cell_size_check = ON")
@@ -297,7 +311,10 @@ class _Connection:
                 run(statement)
         run("COMMIT")
         self._inode = os.stat(self._path).st_ino
-        if self._version() != _LAYOUT:
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        if self._version() > _LAYOUT:
             raise StorageError(f"{self._path} was written by a newer version of inloop; this one cannot read it.")
 
     def _check_ours(self) -> None:
@@ -541,6 +558,12 @@ class _Connection:
 def _opening(event: Event) -> str:
     """Return how the line of an event begins, which no other event's line has anywhere."""
     return f'["{event[0]}",{event[1]},'
+
+
+def _read_only(path: str) -> str:
+    """Return the URI of a file that SQLite is to open without writing anything beside it."""
+    written = any(os.path.exists(path + end) for end in ("-wal", "-journal"))
+    return Path(path).as_uri() + ("?mode=ro" if written else "?mode=ro&immutable=1")
 
 
 def network_file_system(path: str, mounts: str = "/proc/self/mountinfo") -> str | None:
