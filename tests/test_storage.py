@@ -964,3 +964,11 @@ def test_a_file_that_may_not_be_written_can_be_looked_at():
         reader.join()
         assert os.listdir(folder) == before
         os.chmod(folder, 0o755)
+
+
+@pytest.mark.slow
+def test_more_than_fits_into_one_statement_is_appended_whole(storage):
+    storage.create("s", header())
+    events = [Event("w", i, "attr", -1, ["k", f"{i:0100}"]) for i in range(150_000)]
+    assert storage.append("s", events) == 1
+    assert [e.seq for e in storage.read("s", 1)] == list(range(len(events)))

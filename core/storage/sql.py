@@ -21,6 +21,7 @@ _T = TypeVar("_T")
 
 _LAYOUT = 1  # of the tables
 _PAGE = 5000  # events of one query
+_ROWS = 1000  # events of one INSERT: a statement has its size limit, MariaDB's by default 16 MiB
 # seconds between looks for an event that is missing before others: under load MariaDB has been seen to show a commit
 # for a moment before one that it came after
 _PAUSES = (0.01, 0.05, 0.25, 1.0)
@@ -355,9 +356,11 @@ def _append_mysql(c: sa.Connection, number: int, rows: list[tuple[str, int, str]
 
 
 def _insert(c: sa.Connection, number: int, at: int, rows: list[tuple[str, int, str]]) -> None:
-    values = ", ".join(["(%s, %s, %s, %s, %s)"] * len(rows))
-    given = tuple(x for i, row in enumerate(rows, at) for x in (number, i, *row))
-    c.exec_driver_sql(f"INSERT INTO inloop_event (study, position, worker, seq, line) VALUES {values}", given)
+    for start in range(0, len(rows), _ROWS):
+        some = rows[start : start + _ROWS]
+        values = ", ".join(["(%s, %s, %s, %s, %s)"] * len(some))
+        given = tuple(x for i, row in enumerate(some, at + start) for x in (number, i, *row))
+        c.exec_driver_sql(f"INSERT INTO inloop_event (study, position, worker, seq, line) VALUES {values}", given)
 
 
 def _with_driver(url: str) -> sa.URL:
