@@ -341,6 +341,22 @@ def test_a_rung_passed_over_is_decided_at_the_next_question():
     assert trial.should_prune()
 
 
+@pytest.mark.parametrize("odd", [100.0, -100.0, float("nan")])
+@pytest.mark.parametrize(("at", "stops"), [(0, False), (2, True), (4, True), (5, True)])
+def test_a_threshold_that_was_passed_counts_at_the_next_question(odd, at, stops):
+    """Whatever was reported after it, also to another stream; what was judged, or lies in the warm-up, does not."""
+    pruner = pruners.ThresholdPruner(-1.0, 1.0, n_warmup_steps=2)
+    trial = inloop.create_study(sampler=RandomSampler(), pruner=pruner, seed=0).ask()
+    for s in range(6):  # nobody asks before step 5
+        trial.report(odd if s == at else 0.0, s)
+    trial.report(0.0, 6, stream=1)
+    assert not trial.should_prune()
+    trial.report(0.0, 6)
+    assert trial.should_prune() == stops
+    trial.report(0.0, 7)
+    assert trial.should_prune() == stops
+
+
 WORSENING = np.random.default_rng(3).random(150) + np.arange(150) / 300  # so that a strict rule keeps ever fewer
 
 

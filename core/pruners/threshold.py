@@ -12,7 +12,9 @@ from .pruner import Pruner
 
 @dataclass(frozen=True, repr=False)
 class ThresholdPruner(Pruner):
-    """Stops a trial whose report is below ``lower``, above ``upper``, or NaN.
+    """Stops a trial when a report is below ``lower``, above ``upper``, or NaN.
+
+    Each report made since the last question counts, not the last one alone.
 
     Args:
         lower: Smallest value to go on with.
@@ -48,7 +50,10 @@ class ThresholdPruner(Pruner):
         curve = trial.curves[stream]
         if not due(curve, since, self.n_warmup_steps, self.interval_steps):
             return False
-        value = curve.values[-1]
+        new = zip(curve.steps[since:], curve.values[since:], strict=True)
+        return any(step >= self.n_warmup_steps and self._is_outside(value) for step, value in new)
+
+    def _is_outside(self, value: float) -> bool:
         low = self.lower is not None and value < self.lower
         high = self.upper is not None and value > self.upper
         return low or high or value != value
