@@ -138,7 +138,7 @@ def run_trial(
         return record
     except Exception as error:
         trial._close(TrialState.FAILED, None)
-        if record.pruned or isinstance(error, catch):
+        if record.pruned or (isinstance(error, catch) and not _leaves_step(study, trial, error)):
             # an objective may stumble over the half-trained model of a pruned trial
             level = logging.DEBUG if record.pruned else logging.WARNING
             logger.log(level, "trial %d %s: %r", trial.number, record.state.name.lower(), error, exc_info=error)
@@ -154,6 +154,21 @@ def run_trial(
         warnings.warn(f"trial {trial.number}: the objective returned NaN; the trial is FAILED.", stacklevel=2)
     _warn_unused(record)
     return record
+
+
+def _leaves_step(study: Study, trial: Trial, error: Exception) -> bool:
+    """Return whether other ranks may be waiting in the training that ``error`` has ended here."""
+    from . import ranks
+
+    if not ranks.in_step(study):
+        return False
+    logger.warning(
+        "trial %d: %r ends the search in spite of `catch`: other ranks may still be in this training and out of step "
+        "with the next. What all ranks raise alike the objective can catch itself, and return NaN.",
+        trial.number,
+        error,
+    )
+    return True
 
 
 def raise_interrupt(error: BaseException) -> None:

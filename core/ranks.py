@@ -86,6 +86,11 @@ def is_relaunched() -> bool:
     return True
 
 
+def in_step(study: Study) -> bool:
+    """Return whether several ranks go through the trials of ``study`` in step: its leader and those it has launched."""
+    return isinstance(study, FollowedStudy) or (study._led and "LOCAL_RANK" in os.environ)
+
+
 def follow(study_name: str | None, direction: str | None, space: Space | None) -> FollowedStudy | None:
     """Return the leader's study in a relaunched rank, None in any other process.
 

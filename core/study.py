@@ -321,7 +321,8 @@ class Study:
                 and its parameters are tried again.
             callbacks: Each is called with the study and the finished trial.
             catch: Exceptions that make a trial FAILED and the study go on; others are raised
-                after the trial is recorded as FAILED.
+                after the trial is recorded as FAILED. All are where ranks follow this process (Lightning's
+                "ddp"), as the others may still wait in the training.
             show_progress_bar: Show one (needs tqdm).
 
         Raises:

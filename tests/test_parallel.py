@@ -1059,3 +1059,49 @@ def test_ray_gets_the_function_of_a_search_once():
 
 def square(trial):
     return trial.suggest_float("x", -1, 1) ** 2
+
+
+RAISING = """
+    import os, subprocess, sys
+    import inloop
+    from inloop import ranks
+    rank = os.environ.get("LOCAL_RANK", "0")
+    study = inloop.create_study(seed=0, sampler="random")
+    launched = []
+
+    def objective(trial):
+        if rank == "0" and trial.number == 0:
+            ranks.lead(trial)
+            if sys.argv[1] != "alone":
+                os.environ["LOCAL_RANK"] = "0"  # as Lightning does
+                launched.append(subprocess.Popen([sys.executable, *sys.argv], env={**os.environ, "LOCAL_RANK": "1"}))
+        if trial.number == 1 and sys.argv[1] in (rank, "both", "alone"):
+            raise ValueError(f"in rank {rank}")
+        return 1.0
+
+    try:
+        study.optimize(objective, n_trials=3, catch=ValueError)
+        end = "no error"
+    except ValueError as error:
+        end = str(error)
+    os.write(1, f"{rank}: {end}\\n".encode())
+    for process in launched:
+        process.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("who", "ends"),
+    [
+        ("0", ["0: in rank 0", "1: no error"]),
+        ("1", ["0: no error", "1: in rank 1"]),
+        ("both", ["0: in rank 0", "1: in rank 1"]),
+        ("alone", ["0: no error"]),
+    ],
+)
+def test_what_a_rank_raises_ends_its_search_in_spite_of_catch(who, ends, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(RAISING))
+    done = subprocess.run([sys.executable, script, who], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert sorted(done.stdout.splitlines()) == ends, done.stderr
+    assert ("in spite of `catch`" in done.stderr) == (who != "alone")
