@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TAIL = 1e-9  # the outermost part of an unbounded distribution
+_LEVELS = 1000  # levels at which a discrete distribution is asked for its values
 _MAX_INT = 2**53  # beyond it neighbouring integers are the same float64
 
 
@@ -140,7 +141,7 @@ class Float(_StoredAsIs):
             if k == self.levels - 1:
                 return self.high
             # 12 digits past the step's own: 0.1 * 3 is meant to be 0.3
-            return self.low if not self.step or k == 0 else _tidy(self.low + k * self.step, self.step)
+            return self.low if not self.step or k == 0 else tidy(self.low + k * self.step, self.step)
         if u >= 1.0:
             return self.high  # which exp(log(high)) need not be
         v = self._a + u * (self._b - self._a)
@@ -256,7 +257,8 @@ class Categorical:
 
     Args:
         choices: A non-empty sequence. Values need be neither hashable nor comparable
-            (None, tuples, dicts, arrays, estimators ...). One that is given twice is one choice, twice as likely.
+            (None, tuples, dicts, arrays, estimators ...). A hashable one that is given twice is one choice, twice as
+            likely.
         weights: How likely each choice is in random draws, and in the points that a model starts from; None: all the
             same. Kept so that they add up to 1.
 
@@ -288,6 +290,17 @@ class Categorical:
                 shares = tuple(each[each > 0].tolist())
                 del self.__dict__["_lookup"]
         object.__setattr__(self, "weights", shares)
+
+    @classmethod
+    def _stored(cls, choices: list[Any], weights: list[float] | None) -> Categorical:
+        """Return choices as they were stored, by place, whichever are given twice."""
+        out = cls.__new__(cls)
+        object.__setattr__(out, "choices", tuple(choices))
+        object.__setattr__(out, "weights", None if weights is None else _shares(tuple(weights), len(choices)))
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_lookup"}  # which goes by the id of what has no hash
 
     def __repr__(self) -> str:
         return f"Categorical(choices={self.choices!r}" + (f", weights={self.weights!r})" if self.weights else ")")
@@ -322,6 +335,7 @@ class Categorical:
                 i = self._lookup.get((type(value), value))
             except TypeError:
                 i = self._lookup.get(id(value))
+                i = i if i is None or self.choices[i] is value else None
         if i is None:
             i = next((k for k, c in enumerate(self.choices) if same(c, value)), None)
         if i is None and any(isinstance(c, Label) for c in self.choices):
@@ -411,10 +425,21 @@ class Quantile(_StoredAsIs):
     def _discrete(self) -> bool:
         return hasattr(self.frozen, "pmf") and not hasattr(getattr(self.frozen, "dist", None), "pdf")
 
-    @property
-    def steps(self) -> bool:
-        """Whether a step of quantile levels has one value: it is discrete, or rounds as Hyperopt's q kinds do."""
-        return self._discrete or bool(getattr(self.frozen, "q", 0.0))
+    @cached_property
+    def _steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Where quantile levels ``(n - 1,)`` get another value, and the levels ``(n,)`` of the values between.
+
+        None where values are (almost) as many as levels, so that each has its own.
+        """
+        if not self._discrete and getattr(self.frozen, "is_rounded", None) is not True:
+            return None
+        levels = (np.arange(_LEVELS) + 0.5) / _LEVELS
+        values = np.array([self.from_unit(u) for u in levels.tolist()])
+        first = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+        if len(first) > _LEVELS // 2:
+            return None
+        borders = 0.5 * (levels[first[1:] - 1] + levels[first[1:]])
+        return borders, np.array([self.to_unit(v) for v in values[first].tolist()])
 
     def to_unit(self, value: float) -> float:
         """Return the quantile level of ``value``; for a discrete one the middle of its step."""
@@ -427,10 +452,12 @@ class Quantile(_StoredAsIs):
         return int(v) if self._discrete else v
 
     def snap(self, units: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return quantile levels ``(n,)`` moved to those of the values that they stand for."""
-        values = self.frozen.ppf(np.clip(units, _TAIL, 1.0 - _TAIL))
-        levels: NDArray[np.float64] = np.asarray(self.frozen.cdf(values), float)
-        return levels - 0.5 * self.frozen.pmf(values) if self._discrete else levels
+        """Return quantile levels ``(n,)`` moved to those of the values that they stand for; far tails count as near."""
+        if self._steps is None:
+            return units
+        borders, levels = self._steps
+        snapped: NDArray[np.float64] = levels[np.searchsorted(borders, units, "right")]
+        return snapped
 
     def contains(self, value: Any) -> bool:
         """Say whether ``value`` lies in the support."""
@@ -573,7 +600,7 @@ def from_json(data: Mapping[str, Any], labels: bool = False) -> Distribution:
     if kind == "categorical" and (labels or not names_only(data)):
         values = {int(i): _from_nested(v) for i, v in data.get("values", {}).items()}
         named = [Label(c["label"], i) if isinstance(c, dict) else c for i, c in enumerate(data["choices"])]
-        return Categorical([values.get(i, c) for i, c in enumerate(named)], data.get("weights"))
+        return Categorical._stored([values.get(i, c) for i, c in enumerate(named)], data.get("weights"))
     if labels:
         return Sampled(Label(data["label"]))
     raise ValueError(f"This {kind} parameter holds values that are not stored; give the same space again: {data!r}")
@@ -628,7 +655,7 @@ def _shares(weights: tuple[float, ...], n: int) -> tuple[float, ...]:
     return tuple(float(w) for w in weights) if abs(total - 1) < 1e-12 else tuple(float(w / total) for w in weights)
 
 
-def _tidy(value: float, step: float) -> float:
+def tidy(value: float, step: float) -> float:
     """Return ``value`` without the rounding noise of adding up steps."""
     digits = 12 - math.floor(math.log10(max(abs(value), step)))
     return round(value, max(digits, 0))
@@ -675,10 +702,15 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_nested(value: Any) -> bool:
-    """Return whether a value is made of plain ones, by tuples, lists and dicts."""
+    """Return whether a value is made of plain ones, by tuples, lists and dicts; JSON gives back just these types."""
     if type(value) is dict:
-        return all(type(k) is str and (_is_plain(v) or _is_nested(v)) for k, v in value.items())
-    return type(value) in (tuple, list) and all(_is_plain(v) or _is_nested(v) for v in value)
+        return all(type(k) is str and _is_inner(v) for k, v in value.items())
+    return type(value) in (tuple, list) and all(map(_is_inner, value))
+
+
+def _is_inner(value: Any) -> bool:
+    exact = type(value) in (bool, int, float, str, type(None))
+    return (exact and _is_plain(value)) or _is_nested(value)
 
 
 def _nested_json(value: Any) -> Any:

@@ -262,7 +262,7 @@ class Columns:
         self._logs = {j: d for j, d in enumerate(space.dists) if isinstance(d, Int) and d.log}
         self._grid = np.array([d.levels is not None and j not in self._logs for j, d in enumerate(space.dists)])
         self._any_grid = bool(self._grid.any())
-        self._quantiles = {j: d for j, d in enumerate(space.dists) if isinstance(d, Quantile) and d.steps}
+        self._quantiles = {j: d for j, d in enumerate(space.dists) if isinstance(d, Quantile)}
 
     def level(self, u: Array, column: int) -> NDArray[np.int64]:
         """Return the level index of each ``u`` ``(n,)`` of a column with countable levels."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .distributions import Categorical, Distribution, Float, Int, nearest, same
+from .distributions import Categorical, Distribution, Float, Int, nearest, same, tidy
 from .events import check_attr
 from .record import LOST, RUNNING, FrozenTrial, TrialState
 
@@ -121,8 +121,8 @@ class Trial:
 
         Where ``step`` does not lead to ``high``, the last value before it is the highest, with a warning.
         """
-        if step != 1:
-            high = int(_last(name, low, high, step))
+        if step != 1 and type(low) is type(high) is type(step) is int:
+            high = _last(name, low, high, step)
         return int(self._suggest(name, Int(low, high, log=log, step=step)))
 
     def suggest_categorical(self, name: str, choices: Iterable[Any]) -> Any:
@@ -408,14 +408,20 @@ class Trial:
         return f"Trial(number={self.number}, {self.state.name}, params={self.params})"
 
 
-def _last(name: str, low: float, high: float, step: float) -> float:
+def _last(name: str, low: Any, high: Any, step: Any) -> Any:
     """Return the last of ``low``, ``low + step``, ... up to ``high``; what is no range is left to its type."""
-    if not (step > 0 and -math.inf < low <= high < math.inf):
+    given = low, high, step
+    if any(isinstance(x, bool) or not isinstance(x, int | float) for x in given) or not (
+        step > 0 and -math.inf < low <= high < math.inf
+    ):
         return high
-    last = float(f"{low + math.floor((high - low) / step + 1e-8) * step:.12g}")
-    if abs(last - high) <= 1e-8 * max(step, high - low):
-        return high
-    warnings.warn(f"{name}: step={step!r} does not lead from {low!r} to {high!r}, but to {last:.12g}.", stacklevel=3)
+    if all(isinstance(x, int) for x in given):
+        last = high - (high - low) % step
+    else:
+        n = (high - low) / step
+        last = high if abs(n - round(n)) <= 1e-8 * max(1.0, n) else tidy(low + math.floor(n) * step, step)
+    if last != high:
+        warnings.warn(f"{name}: step={step!r} does not lead from {low!r} to {high!r}, but to {last!r}.", stacklevel=3)
     return last
 
 

@@ -236,15 +236,18 @@ class Law:
         """The median of a normal or lognormal one, which a deviation of 0 always gives."""
         return self._rounded(self.a if self.kind in ("normal", "qnormal") else math.exp(self.a))
 
-    def ppf(self, u: Any) -> Any:
-        """Return the ``u``-quantile, of an array one for each."""
-        values = self._law.ppf(u)
-        return np.vectorize(self._rounded, otypes=[float])(values) if np.ndim(values) else self._rounded(float(values))
+    @property
+    def is_rounded(self) -> bool:
+        """Whether values are multiples of q."""
+        return self.q > 0.0
 
-    def cdf(self, value: Any) -> Any:
-        """Return the probability of less than ``value`` before rounding, of an array one for each."""
-        below = self._law.cdf(value)
-        return below if np.ndim(below) else float(below)
+    def ppf(self, u: float) -> float:
+        """Return the ``u``-quantile."""
+        return self._rounded(float(self._law.ppf(u)))
+
+    def cdf(self, value: float) -> float:
+        """Return the probability of less than ``value`` before rounding."""
+        return float(self._law.cdf(value))
 
     def support(self) -> tuple[float, float]:
         """Return the smallest and the largest value."""

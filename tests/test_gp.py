@@ -482,3 +482,13 @@ def test_ascent_within_bounds(p, stretch):
 def test_ascent_leaves_flat_ground():
     ends, _ = ascend(lambda x: (np.zeros(len(x)), np.zeros(x.shape)), np.full((3, 2), 0.5), np.ones((3, 2), bool), 5)
     assert (ends == 0.5).all()
+
+
+def test_the_first_trial_off_a_plateau_is_not_taken_for_a_bug():
+    rng = np.random.default_rng(0)
+    losses = np.sort(np.append(2.3 + 1e-4 * rng.random(30), 1.5))
+    for model in (RANKED, PLAIN):
+        targets = model.warp(losses, np.ones(len(losses)))
+        assert targets[0] < targets[1] - 1.0
+    losses[0] = -1e9
+    assert warp.standard(losses, np.ones(len(losses)))[0] == warp.standard(losses, np.ones(len(losses)))[1]

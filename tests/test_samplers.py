@@ -841,3 +841,14 @@ def test_cmaes_comes_as_close_on_many_levels_as_on_a_continuum(levels):
     rounded = sum((Int(1, levels).to_unit(Int(1, levels).from_unit(g)) - g) ** 2 for g in goal)
     ours = np.mean([best(Int(1, levels), seed) for seed in range(5)])
     assert ours - rounded < 2 * np.mean([best(Float(0, 1), seed) for seed in range(5)])
+
+
+def test_kernels_of_a_choice_count_where_it_is_active():
+    from inloop.samplers.parzen import Contrast, layout
+
+    space = Space({"m": ["a", "b"], "c": list(range(20))}, when={"c": {"m": ["b"]}})
+    units = np.tile([0.25, np.nan], (100, 1))
+    units[[3, 60]] = 0.75, 0.5
+    contrast = Contrast(units, 25, layout(space))
+    column = [space.names[j] for j in layout(space).choices].index("c")
+    np.testing.assert_allclose(contrast._stay[:, column], 1 / 21)

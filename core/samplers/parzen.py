@@ -96,7 +96,8 @@ class Contrast:
             at, self._on = np.where(on, at, 0.5), on.astype(np.float32)
         self._centred = (at - 0.5).astype(np.float32)
         self._width = self._widths()
-        n = np.maximum([[good], [len(units) - good]], 1)
+        there = ~np.isnan(self._choice)
+        n = np.maximum([there[:good].sum(0), there[good:].sum(0)], 1)
         self._stay = np.minimum(n / (n + layout.levels), _STAY)
 
     def _widths(self) -> Array:

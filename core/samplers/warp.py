@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..space import Array
 
 _OUTLIER = 10.0  # standard deviations of the good half; farther losses count as that far
-_ABSURD = 1000.0  # of them: a best loss that lies so far below the second best counts as that one
+_ABSURD = 1000.0  # usual losses: a best one that lies so far below the second best counts as that one
 
 
 def half_rank(losses: Array, counts: Array) -> Array:
@@ -66,8 +66,8 @@ def _raised(losses: Array, counts: Array) -> Array:
     rest = np.searchsorted(losses, losses[0], side="right")
     if rest == len(losses):
         return losses
-    _, s = good_half(losses[rest:], counts[rest:])
-    absurd = s > 0.0 and losses[0] < losses[rest] - _ABSURD * s
+    middle, s = good_half(losses[rest:], counts[rest:])
+    absurd = losses[rest] - losses[0] > _ABSURD * (s + abs(middle))  # the first one off a plateau is not
     raised: Array = np.maximum(losses, losses[rest]) if absurd else losses
     return raised
 
