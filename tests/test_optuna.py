@@ -172,7 +172,8 @@ def limited(trial):
 def test_a_broken_constraint_is_a_failure():
     study = optuna.create_study(sampler=Watched(seed=0))
     study.optimize(limited, n_trials=40)
-    assert sum(x <= 0.3 for x in (t.params["x"] for t in study.trials[20:])) > 10
+    late = [t.params["x"] for t in study.trials[20:]]
+    assert sum(x < 0.45 for x in late) > 14  # the best ones lie where the constraint begins, at 0.3
     assert study.best_value < -0.28
     with pytest.warns(UserWarning, match="breaks a constraint"):
         ours = from_optuna_study(study)

@@ -18,7 +18,8 @@ _LOG_ROOT_2PI = 0.5 * math.log(2.0 * math.pi)
 _LEAST = 1e-4  # gain for which starts are climbed from
 _NARROW = 30.0  # of the probability of success the kernel's length is the model's over the root of this
 _USUAL = 0.02  # weight of the share of all trials that succeed, in trials right there
-_POWER = 8.0
+_POWER = 8.0  # 16 keeps away farther, also from where a few have failed by chance
+_LONGEST = math.log(2.0)  # the log of a length that counts: losses may be a line where success is not
 _FAR_BELOW, _FAR_ABOVE = -1000.0, 25.0  # beyond, one term is all that counts
 
 
@@ -116,9 +117,9 @@ class Succeeding:
 
     Gelbart, Snoek and Adams, "Bayesian optimization with unknown constraints", UAI 2014, section 3.2, and a power, as
     improvements differ by orders of magnitude, and a search would look for more where all trials fail once little is
-    left to improve elsewhere (with 8, of 30 trials 7 fail where half of the space does; with 1, 20). The probability is
-    the share of successes among the trials nearby, by a normal kernel, and with little weight that of all trials: some
-    fail anywhere (a machine that was lost), others wherever a model diverges or does not fit into memory.
+    left to improve elsewhere (with 8, of 30 trials 7 fail where half of the space does; with 1, 20). The probability
+    is the share of successes among the trials nearby, by a normal kernel, and with little weight that of all trials:
+    some fail anywhere (a machine that was lost), others wherever a model diverges or does not fit into memory.
 
     Args:
         improvement: Logarithm of the expected improvement.
@@ -128,7 +129,8 @@ class Succeeding:
     def __init__(self, improvement: Acquisition, outcomes: Outcomes) -> None:
         self._improvement = improvement
         self.posterior = posterior = improvement.posterior
-        self._points = Points(posterior.whole(outcomes.units), posterior.inputs, posterior.theta)
+        theta = np.append(np.minimum(posterior.theta[:-3], _LONGEST), posterior.theta[-3:])
+        self._points = Points(posterior.whole(outcomes.units), posterior.inputs, theta)
         self._counts = outcomes.counts
         self._ok = outcomes.counts * outcomes.ok
         self._usual = float((self._ok.sum() + 1.0) / (self._counts.sum() + 2.0))
