@@ -55,8 +55,8 @@ class Hook:
     Every fit starts afresh, in a stream of its own (so fold k of a trial is compared with fold k of others),
     unless it goes on with training where an earlier fit of the trial ended, or at an earlier step of it; steps that
     are trained once more are not reported again. Where some steps have no report, only the hook itself knows where
-    its last fit ended. A copy (``copy``, ``deepcopy``,
-    ``sklearn.clone``, ``pickle``) is another hook of the same trial, with no fit under way.
+    its last fit ended. A copy (``copy``, ``deepcopy``, ``sklearn.clone``, ``pickle``) is another hook of the same
+    trial, with no fit under way.
 
     Args:
         trial: Where the reports go.
@@ -94,10 +94,11 @@ class Hook:
             after: Last step of earlier training that has a report, if the framework knows; None: the one before.
         """
         self._refuse_pruned()
-        last, begin, reported = self._left, step if after is None else after + 1, -1
-        if last is not None and last.end == step:  # training goes on
+        last = self._left if self._left is not None and self._left.end == step else None  # training goes on
+        begin, reported = step if after is None else after + 1, -1
+        if last is not None:
             begin, reported = max(last.begin, last.reported + 1), last.reported
-        if last is not None and last.end == step and last.begin == begin:  # nothing was reported
+        if last is not None and last.begin == begin:  # nothing was reported
             stream, report = last.stream, last.report
         else:
             stream, report = self._open(begin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import get_ident
 from typing import Any
 
+from catboost import CatBoostError
 from catboost.core import is_maximizable_metric, is_minimizable_metric
 from inloop import Trial
 from inloop.integrations._hook import Hook
@@ -106,6 +107,6 @@ def _direction(metric: str) -> str | None:
     for name in (metric, metric.partition(":")[0]):
         try:
             return "max" if is_maximizable_metric(name) else "min" if is_minimizable_metric(name) else None
-        except Exception:  # the name is unknown, or wants the number of classes, as "AUC:type=Mu" does
+        except CatBoostError:  # the name is unknown, or wants the number of classes, as "AUC:type=Mu" does
             continue
     return None

@@ -258,7 +258,7 @@ def test_steps(kwargs, steps):
 
 def test_validations_at_intervals_of_time():
     if not hasattr(trainer(), "_val_check_time_interval"):
-        pytest.skip("this Lightning has none")
+        pytest.skip("this Lightning takes no duration as val_check_interval")
     trial = ask(Stop(3))
     net, t = fit(trial, val_check_interval={"seconds": 0})
     assert curve(trial) == dict(enumerate(net.said, start=1))

@@ -952,7 +952,7 @@ def test_processes_that_were_stopped_together_go_on_together(tmp_path):
     try:
         for process, trials in zip(processes, (1, 5), strict=True):
             process.start()
-            wait_until(lambda: len(study.trials) >= trials)  # noqa: B023
+            wait_until(lambda least=trials: len(study.trials) >= least)
         stop_and_go_on([p.pid for p in processes], processes[1].pid)
         there = len(study.trials)
         wait_until(lambda: len(study.trials) > there + 2)
@@ -984,7 +984,7 @@ def test_a_pool_that_was_stopped_with_its_search_goes_on_with_it(tmp_path):
     search.start()
     wait_until(lambda: [t.reports == 1 for t in study.trials] == [True, True])
     time.sleep(1.6)  # the search, whose trials are all with workers, has no lease to renew any more
-    workers = subprocess.run(["pgrep", "-P", str(search.pid)], capture_output=True, text=True).stdout.split()
+    workers = Path(f"/proc/{search.pid}/task/{search.pid}/children").read_text().split()
     stop_and_go_on([search.pid, *map(int, workers)], search.pid)
     search.join(60)
     assert search.exitcode == 0

@@ -653,10 +653,10 @@ def test_a_study_goes_on_whose_first_trials_told_nothing(sampler, how, tmp_path)
 @pytest.mark.parametrize("sampler", ["auto", "gp"])
 def test_a_hole_in_a_plateau_is_found(sampler, d):
     found = []
+    wide = (0.16 / (5.26 if d == 5 else math.pi)) ** (1 / d)  # a sixth of the cube, as its radius
     for seed in range(5):
         study = inloop.create_study(sampler=sampler, seed=seed, space={f"x{i}": Float(0, 1) for i in range(d)})
-        wide = (0.16 / (5.26 if d == 5 else math.pi)) ** (1 / d)  # a sixth of the cube, as its radius
-        study.optimize(lambda t: min(math.dist(t.params.values(), [0.5] * d), wide), n_trials=40)  # noqa: B023
+        study.optimize(lambda t: min(math.dist(t.params.values(), [0.5] * d), wide), n_trials=40)
         found.append(study.best_value < 0.5 * wide)
     assert all(found)
 

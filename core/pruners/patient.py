@@ -16,7 +16,8 @@ class PatientPruner(Pruner):
 
     No improvement means: the best of the last ``patience + 1`` reports is not better than the
     best before them by more than ``min_delta``. NaN reports are passed over. A pruner that judges
-    at rungs or at intervals is then asked about the last of them that the trial has passed.
+    at rungs or at intervals is then asked about the last of them that the trial has passed, and
+    `ThresholdPruner` about all reports.
 
     Args:
         pruner: Whom to ask then; None stops the trial at once.

@@ -99,13 +99,13 @@ class GPSampler(Sampler):
     "Practical Bayesian optimization of machine learning algorithms", NeurIPS 2012; for the acquisition's logarithm
     Ament et al., 2023.
 
-    Parameters that are inactive rest at one fixed place and are never moved. Running trials are believed to come out
-    at the model's mean (kriging believer); failed ones, NaN and +inf have no loss that a model could learn, but where
-    others failed an improvement is as unlikely as a success. A pruned trial, and a
-    running one with three reports, counts as what the curves of complete trials foretell of its final loss, plus one
-    standard deviation, and never as better than their median; reports are averaged over the last eighth of the
-    steps. Where the fitted noise is large, the improvement is over the best mean instead of the best value. A
-    parameter that has no place in the unit interval (`Sampled`) is drawn uniformly.
+    Parameters that are inactive rest at one fixed place and are never moved. Running trials are believed to come out at
+    the model's mean (kriging believer); failed ones, NaN and +inf have no loss that a model could learn, but where
+    others failed an improvement is as unlikely as a success. A pruned trial, and a running one with three reports,
+    counts as what the curves of complete trials foretell of its final loss, plus one standard deviation, and never as
+    better than their median; reports are averaged over the last eighth of the steps. Where the fitted noise is large,
+    the improvement is over the best mean instead of the best value. A parameter that has no place in the unit interval
+    (`Sampled`) is drawn uniformly.
 
     The proposal depends on the history alone, never on which process asks or has asked before: hyperparameters are
     refitted when the number of told trials passes fixed counts (each up to 20, then every tenth part of a doubling),
@@ -191,7 +191,7 @@ class GPSampler(Sampler):
         return self._is_taught(_memory(self, space, history))
 
     def _is_taught(self, memory: _Memory) -> bool:
-        """Return whether there is a parameter to model, and enough trials to do so, two of them of other finite losses.
+        """Return whether there is a parameter to model, and enough trials to do so, of two finite losses at least.
 
         Trials of earlier studies count as well. Where all are equal a model knows no place that is better than another,
         and would look where it knows least: in the corners.
@@ -435,23 +435,18 @@ def _observed(memory: _Memory, rows: Rows, counts: Array, told: int, sources: li
     finite = losses < math.inf
     outcomes = Outcomes(units, finite, counts)
     complete = np.array([trials[i].state is TrialState.COMPLETE for i in rows], bool)[finite]
-    if finite.any():
-        units, losses, counts = units[finite], losses[finite], counts[finite]
-        known = complete if complete.any() else ~complete
-    else:  # a model of nothing, until there is a loss
-        losses, known = np.zeros(len(rows)), finite
+    if not finite.any() and not sources:  # a model of nothing, until there is a loss
+        return _Observed(units, np.zeros(len(rows)), counts, finite, memory.inputs, outcomes)
+    units, losses, counts = units[finite], losses[finite], counts[finite]
+    known = complete if complete.any() else ~complete
     if not sources:
         return _Observed(units, losses, counts, known, memory.inputs, outcomes)
-    own = slice(None) if finite.any() else slice(0)
-    theirs = [s.aligned(units[own], losses[own]) for s in sources]
-    study = np.concatenate([np.full(len(x), float(k)) for k, x in enumerate([losses[own], *theirs])])
-    units = np.column_stack([np.concatenate([units[own], *(memory.settled(s.units) for s in sources)]), study])
-    losses, counts = (
-        np.concatenate([losses[own], *theirs]),
-        np.concatenate([counts[own], np.ones(sum(map(len, theirs)))]),
-    )
-    more = np.zeros(len(losses) - len(known[own]), bool)
-    known = np.concatenate([known[own], more if known.any() else ~more])
+    theirs = [s.aligned(units, losses) for s in sources]
+    study = np.concatenate([np.full(len(x), float(k)) for k, x in enumerate([losses, *theirs])])
+    units = np.column_stack([np.concatenate([units, *(memory.settled(s.units) for s in sources)]), study])
+    losses, more = np.concatenate([losses, *theirs]), np.zeros(sum(map(len, theirs)), bool)
+    known = np.concatenate([known, more if known.any() else ~more])
+    counts = np.concatenate([counts, np.ones(len(more))])
     inputs = Inputs(memory.inputs.numeric, np.append(memory.inputs.categorical, len(memory.space)), study=True)
     return _Observed(units, losses, counts, known, inputs, outcomes)
 

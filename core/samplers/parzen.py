@@ -72,11 +72,10 @@ class Contrast:
     normal, of one width per column and group, those of the others no wider than those of the good: else the others
     could not say that there is nothing more to find where the good ones lie close together, and nothing else would
     ever be looked at. On a choice among K, a kernel of a group of n stays with probability n / (n + K), at most 0.8,
-    and else draws any: few points say little of many choices. Where a
-    column is inactive in the kernel or in what it is asked about, its factor is the uniform's. With one width per
-    group, the exponents of all pairs are a single matrix product. The normals are not truncated to the interval:
-    what is lost at its ends is lost to both groups (on 13 problems truncation was no better, and costs as
-    much as all the rest).
+    and else draws any: few points say little of many choices. Where a column is inactive in the kernel or in what it
+    is asked about, its factor is the uniform's. With one width per group, the exponents of all pairs are a single
+    matrix product. The normals are not truncated to the interval: what is lost at its ends is lost to both groups (on
+    13 problems truncation was no better, and costs as much as all the rest).
 
     Args:
         units: Points ``(n, d)``, the good ones first; NaN where inactive.

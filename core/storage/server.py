@@ -180,7 +180,7 @@ class Server:
             logger.warning("server: a request of %s failed", name, exc_info=error)
             return _no(StorageError(f"the server could not do that: {error!r}"))
 
-    def check(self, study: str, uid: str | None) -> None:
+    def _check_log(self, study: str, uid: str | None) -> None:
         """Refuse a request about a log that was deleted, though there is a new one of that name.
 
         Args:
@@ -197,8 +197,8 @@ class Server:
         if found != uid:
             raise StudyNotFound(study, self.storage.names())
 
-    def renew(self, study: str) -> None:
-        """Look anew which log a study has."""
+    def _look_anew(self, study: str) -> None:
+        """Forget which log a study has."""
         self._uids.pop(study, None)
 
     def _forget(self) -> None:
@@ -400,13 +400,13 @@ class _Link:
 
 def _create(server: Server, study: str, lines: list[str]) -> str:
     server.storage.create(study, from_json_lines(lines))
-    server.renew(study)
+    server._look_anew(study)
     return '["ok",null]'
 
 
 def _delete(server: Server, study: str) -> str:
     server.storage.delete(study)
-    server.renew(study)
+    server._look_anew(study)
     return '["ok",null]'
 
 
@@ -415,15 +415,15 @@ def _names(server: Server, _: str) -> str:
 
 
 def _append(server: Server, study: str, lines: list[str], uid: str | None = None) -> str:
-    server.check(study, uid)
+    server._check_log(study, uid)
     return f'["ok",{server.storage.append(study, from_json_lines(lines))}]'
 
 
 def _read(server: Server, study: str, since: int, limit: int, uid: str | None = None) -> str:
-    server.check(study, uid)
+    server._check_log(study, uid)
     events = server.storage.read(study, since, min(limit, _PAGE))
     if since == 0:
-        server.renew(study)
+        server._look_anew(study)
     return json.dumps(["ok", _lines(events)])
 
 
