@@ -47,17 +47,12 @@ def run(
     Each task is a pickled trial, which talks to the study from where it runs. A trial whose worker
     died is LOST and its parameters are offered again; a process pool that broke is replaced by one like it.
     """
-    tasks = _Tasks(study)
-    own = None  # a pool that replaces the broken one of the user
+    tasks, workers = _Tasks(study), Workers(executor)
     try:
         while True:
             while len(tasks.at_work) < n_jobs and (trial := budget.next()) is not None:
                 try:
-                    try:
-                        future = executor.submit(evaluate, trial, objective, catch, trial._record.worker)
-                    except concurrent.futures.BrokenExecutor as error:
-                        executor = own = _like(executor, error)
-                        future = executor.submit(evaluate, trial, objective, catch, trial._record.worker)
+                    future = workers.submit(evaluate, trial, objective, catch, trial._record.worker)
                 except BaseException:
                     study._log.finish(trial._record, TrialState.FAILED, None)
                     raise
@@ -72,8 +67,28 @@ def run(
         for future, trial in tasks.at_work.items():
             future.cancel()
             study._log.finish(trial._record, TrialState.FAILED, None)
-        if own is not None:
-            own.shutdown(wait=False)
+        workers.close()
+
+
+class Workers:
+    """The workers of a user's executor, or where that is a process pool that broke, of one like it."""
+
+    def __init__(self, executor: Any) -> None:
+        self._executor = executor
+        self._own: Any = None  # a pool that replaces the broken one of the user
+
+    def submit(self, *task: Any) -> Any:
+        """Return the future of a function with its arguments."""
+        try:
+            return self._executor.submit(*task)
+        except concurrent.futures.BrokenExecutor as error:
+            self._executor = self._own = _like(self._executor, error)
+            return self._executor.submit(*task)
+
+    def close(self) -> None:
+        """Let go what was made here."""
+        if self._own is not None:
+            self._own.shutdown(wait=False)
 
 
 def width(executor: Any, n_jobs: int) -> int:
@@ -191,7 +206,7 @@ def _settle(study: Study, trial: Trial, future: Any) -> None:
             )
             study._log.finish(record, TrialState.LOST, None)
         return
-    if _is_death(error):
+    if is_death(error):
         if not record.finished:
             logger.warning("trial %d is LOST: its worker died (%r)", record.number, error)
             study._log.finish(record, TrialState.LOST, None)
@@ -203,7 +218,7 @@ def _settle(study: Study, trial: Trial, future: Any) -> None:
     raise error
 
 
-def _is_death(error: BaseException) -> bool:
+def is_death(error: BaseException) -> bool:
     """Return whether an executor says so that the worker died, and not the task."""
     kind = type(error)
     killed = kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("ray.")  # torch's is the task's own

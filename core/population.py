@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import samplers
+from . import parallel, samplers
 from .distributions import Categorical, Distribution, Float, Int, level_of, value_at
 from .loop import raise_interrupt
 from .record import COMPLETE, FAILED, PRUNED, RUNNING, FrozenTrial, TrialState
@@ -294,11 +294,14 @@ class PopulationStudy:
             load: Takes a path and returns the model.
             n_jobs: Threads, -1 for one a core.
             executor: Train on it instead: any executor with ``submit`` and futures as in ``concurrent.futures``; its
-                workers must reach the folder.
-            catch: Exceptions that make a trial FAILED and the study go on; others are raised.
+                workers must reach the folder. A segment whose worker died is trained again; a process pool that broke
+                is replaced by one like it.
+            catch: Exceptions that make a trial FAILED and the study go on; others are raised. A segment that killed its
+                worker when it trained alone has raised the executor's exception.
 
         Raises:
-            RuntimeError: If no member is left to go on from, or came to the end; caused by the last error.
+            RuntimeError: If no member is left to go on from, or came to the end; caused by the last error. Where all
+                raised one, what made them may pass: the next call tries them again from their last checkpoints.
             KeyboardInterrupt: On Ctrl-C; everything told is kept.
         """
         if (save is None) != (load is None):
@@ -308,7 +311,11 @@ class PopulationStudy:
         n_jobs = int(n_jobs)
         work = functools.partial(_trained, train, save, load)
         if executor is not None:
-            self._rounds(lambda s: executor.submit(work, s).result, catch)
+            workers = parallel.Workers(executor)
+            try:
+                self._rounds(lambda s: workers.submit(work, s).result, catch)
+            finally:
+                workers.close()
         elif n_jobs == 1:
             self._rounds(lambda s: functools.partial(work, s), catch)
         else:
@@ -363,22 +370,61 @@ class PopulationStudy:
             try:
                 while not asked or self._waiting():
                     asked.append(self.ask())
-                for segment, result in [(s, submit(s)) for s in asked]:
-                    self._take(segment, result, catch)
+                self._round(asked, submit, catch)
             finally:
                 self._out.difference_update(s.number for s in asked)
         if not any(m.state is COMPLETE for m in self._members.values()):
             raise self._nobody(self.steps) from self._error
 
-    def _take(
-        self, segment: Segment, result: Callable[[], Any], catch: type[Exception] | tuple[type[Exception], ...]
+    def _round(
+        self,
+        asked: list[Segment],
+        submit: Callable[[Segment], Callable[[], Any]],
+        catch: type[Exception] | tuple[type[Exception], ...],
     ) -> None:
-        try:
-            value = as_value(result(), f"trial {segment.number}: the value")
-        except catch as error:
-            self._error = error
-            logger.warning("trial %d failed from step %d: %r", segment.number, segment.start, error, exc_info=error)
+        """Train the segments up to the next comparison; those whose workers died once more.
+
+        A process pool that breaks takes innocent ones along. So the last time each trains alone: what dies then has
+        killed its worker itself.
+        """
+        failed: list[Segment] = []
+        left = asked
+        for alone in (False, False, True):
+            lost: list[Segment] = []
+            for group in [[s] for s in left] if alone else [left]:
+                for segment, result in [(s, submit(s)) for s in group]:
+                    self._take(segment, result, catch, failed, None if alone else lost)
+            left = lost
+            for segment in lost:
+                _remove(segment.path)
+        if failed and not any(map(self._sound, self._members.values())):  # all raised: what it is may pass
+            again = f" Those that raised an error are as they were at step {self._now}: optimize tries them again."
+            raise self._nobody(self._stop, again) from self._error
+        for segment in failed:
             self.tell(segment, state=FAILED)
+
+    def _take(
+        self,
+        segment: Segment,
+        result: Callable[[], Any],
+        catch: type[Exception] | tuple[type[Exception], ...],
+        failed: list[Segment],
+        lost: list[Segment] | None,
+    ) -> None:
+        """Wait for a segment's value and tell it, or add the segment to those that failed or whose worker died."""
+        what = f"trial {segment.number}"
+        try:
+            value = as_value(result(), f"{what}: the value")
+        except Exception as error:
+            if lost is not None and parallel.is_death(error):
+                logger.warning("%s: its worker died (%r); it trains from step %d again", what, error, segment.start)
+                lost.append(segment)
+            elif isinstance(error, catch):
+                self._error = error
+                logger.warning("%s failed from step %d: %r", what, segment.start, error, exc_info=error)
+                failed.append(segment)
+            else:
+                raise
         else:
             self.tell(segment, value)
 
@@ -476,7 +522,7 @@ class PopulationStudy:
     def _exploits(self, at: int) -> list[tuple[int, FrozenTrial, np.random.Generator]]:
         """Return which members are replaced at a step, from whom, and the random stream of each."""
         sign = self.study.history.sign
-        sound = {k: m for k, m in self._members.items() if _runs(m) and _value(m) == _value(m)}
+        sound = {k: m for k, m in self._members.items() if self._sound(m)}
         ranked = sorted(sound, key=lambda k: (sign * _value(sound[k]), k))
         if not ranked:
             for member in filter(_runs, self._members.values()):
@@ -492,8 +538,12 @@ class PopulationStudy:
                 out.append((slot, donor, rng))
         return out
 
-    def _nobody(self, at: int) -> RuntimeError:
-        return RuntimeError(f"All members failed up to step {at}, or are NaN; there is none to go on from.")
+    def _sound(self, member: FrozenTrial) -> bool:
+        """Return whether others can go on from a member at the next comparison, or it came to the end."""
+        return member.state is not FAILED and _at(member) == self._stop and _value(member) == _value(member)
+
+    def _nobody(self, at: int, again: str = "") -> RuntimeError:
+        return RuntimeError(f"All members failed up to step {at}, or are NaN; there is none to go on from.{again}")
 
     # Checkpoints
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 import math
+import os
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import inloop
@@ -377,18 +381,69 @@ def test_infinite_values_are_numbers(value):
 
 
 @pytest.mark.parametrize("start", [0, 10, 25])
-def test_nobody_left_is_an_error(start):
+def test_nobody_left_is_an_error_after_which_one_can_go_on(start, tmp_path):
     def train(segment, weight):
         if segment.start == start:
-            raise OSError("no data")
+            raise OSError("no space left")
         return descend(segment, weight)
 
-    study = population()
+    kept = {"folder": tmp_path / "checkpoints", "storage": str(tmp_path / "study.db"), "study_name": "pbt"}
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=f"All members failed up to step {start + 5}") as caught:
+        study = population(**kept, load_if_exists=True)
+        match = f"All members failed up to step {start + 5}.* as they were at step {start}: optimize tries them again"
+        with pytest.raises(RuntimeError, match=match) as caught:
             study.optimize(train, **FILES)
         assert isinstance(caught.value.__cause__, OSError)
-        assert not [t for t in study.trials if t.state.name in ("COMPLETE", "RUNNING")]
+        assert {reached(t) for t in study.trials if t.state.name == "RUNNING"} == {start}
+        assert {t.state.name for t in study.trials} <= {"PRUNED", "RUNNING"}
+    study.optimize(descend, **FILES)
+    assert log(study) == log(trained())
+
+
+def test_who_raised_while_others_became_nan_is_tried_again():
+    def train(segment, weight):
+        if segment.start == 10 and fail:
+            if segment.member < 4:
+                raise OSError("no space left")
+            return math.nan, math.nan
+        return descend(segment, weight)
+
+    study, fail = population(), True
+    with pytest.raises(RuntimeError, match="All members failed up to step 15"):
+        study.optimize(train, **FILES)
+    fail = False
+    study.optimize(train, **FILES)
+    assert {t.user_attrs["member"] for t in study.trials if t.state.name == "FAILED"} == {4, 5}
+    assert study.finished
+
+
+def train_killed(folder, times, segment):
+    """Train as others do; but a member ends its worker at a step, so many times."""
+    if segment.member == 2 and segment.start == 10 and len(list(folder.iterdir())) < times:
+        tempfile.mkstemp(dir=folder)
+        os._exit(9)
+    return train_file(segment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_worker_that_dies_costs_its_segment_only(times, tmp_path):
+    train, study = functools.partial(train_killed, tmp_path, times), population()
+    with ProcessPoolExecutor(3) as pool:
+        study.optimize(train, executor=pool)
+    assert study.finished
+    if times < 3:
+        assert log(study) == log(trained())
+    else:  # it died when it was alone: it is as one that raises an exception
+        failed = [t for t in study.trials if t.state.name == "FAILED"]
+        assert [(t.user_attrs["member"], reached(t)) for t in failed] == [(2, 10)]
+
+
+@pytest.mark.slow
+def test_a_member_that_always_kills_its_worker_raises_what_is_not_caught(tmp_path):
+    with ProcessPoolExecutor(3) as pool, pytest.raises(BrokenProcessPool):
+        population().optimize(functools.partial(train_killed, tmp_path, 99), executor=pool, catch=OSError)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("start", [0, 10, 25])
