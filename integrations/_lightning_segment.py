@@ -18,7 +18,8 @@ class Restart:
 
     A restored checkpoint sets learning rates, momenta, ... of optimizers and schedulers to those of its training. What
     ``configure_optimizers`` gave is taken down before, and kept in checkpoints to compare with. A learning rate that a
-    scheduler has changed keeps its ratio to the initial one.
+    scheduler has changed keeps its ratio to the initial one. Parameter groups that were added in training, as by
+    ``BackboneFinetuning``, change as the first one does, and train on.
     """
 
     def __init__(self) -> None:
@@ -35,8 +36,12 @@ class Restart:
         if self._earlier is None:
             return
         for optimizer, old, new in zip(trainer.optimizers, self._earlier[0], self._given[0], strict=True):
-            for group, o, n in zip(optimizer.param_groups, old, new, strict=True):
+            for group, o, n in zip(optimizer.param_groups, old, new, strict=False):
                 _change_group(group, o, n)
+            for group in optimizer.param_groups[len(new) :]:  # added in training, with a rate made from the first one's
+                _change_group(group, old[0], new[0])
+                for parameter in group["params"]:
+                    parameter.requires_grad = True  # a callback that thaws them has frozen them again
         for config, o, n in zip(trainer.lr_scheduler_configs, self._earlier[1], self._given[1], strict=True):
             _change_scheduler(config.scheduler, o, n)
 
@@ -78,7 +83,7 @@ def train_segment(segment: Segment, trainer: Any, model: Any, *args: Any, **kwar
     theirs = next(c for c in reversed(type(trainer).__mro__) if c.__name__ == "Trainer")
     package = theirs.__module__.partition(".trainer")[0]
     callback: Any = type("Restart", (Restart, import_module(package).Callback), {})
-    trainer.callbacks.append(callback())
+    trainer.callbacks.insert(0, callback())  # BaseFinetuning brings back its groups, with their rates, at the start
     trainer.fit_loop.max_epochs = segment.stop
     path = None if segment.checkpoint is None else str(segment.checkpoint)
     trainer.fit(model, *args, ckpt_path=path, **kwargs)
