@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from inloop import FrozenTrial, Study, Trial, TrialState
 from inloop.study import copied
 
+from ._sklearn_content import content
 from ._sklearn_folds import FOLDS_KEPT
 from ._sklearn_race import Candidate, break_off
 from ._sklearn_report import row_hashes
 from ._sklearn_space import SearchSpace
 
 _DATA, _SETUP = "data", "setup"  # user attributes of the study
-_IDLE = ("n_jobs", "verbose", "memory")  # parameters of estimators that change no score
 
 
 def fingerprint(X: Any, y: Any, splits: Sequence[tuple[Any, Any]]) -> str:
@@ -45,12 +43,10 @@ def fingerprint(X: Any, y: Any, splits: Sequence[tuple[Any, Any]]) -> str:
 def setup_hash(*parts: Any) -> str:
     """Return a hash of what else the scores of a search depend on, the same in every process.
 
-    Functions count by their qualified names, and objects by what they print.
-
     Args:
-        *parts: Estimators, scorers, options, arguments of ``fit``.
+        *parts: Estimators, scorers, options, arguments of ``fit``; each counts by its `content`.
     """
-    return hashlib.blake2b(_text(parts).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(content(parts).encode(), digest_size=12).hexdigest()
 
 
 def check_same(study: Study, data: str, setup: str) -> None:
@@ -75,7 +71,9 @@ def check_same(study: Study, data: str, setup: str) -> None:
     elif attrs[_DATA] != data:
         what = "is of other data or other folds"
     elif attrs[_SETUP] != setup:
-        what = "is of another estimator, scoring, objective, return_train_score, eval_set or other fit parameters"
+        what = (
+            "is of another estimator, scoring, objective, return_train_score, eval_set, other choices or fit parameters"
+        )
     else:
         return
     raise ValueError(
@@ -160,29 +158,3 @@ def _candidate(
         pruned=trial.state is TrialState.PRUNED,
         stopped=stopped,
     )
-
-
-def _text(value: Any) -> str:
-    """Return a text of a value that is the same in every process, and for equal values."""
-    if hasattr(value, "get_params") and not isinstance(value, type):
-        params = value.get_params(deep=False)
-        return _name(type(value)) + _text({k: v for k, v in params.items() if k not in _IDLE})
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(sorted(f"{_text(k)}: {_text(v)}" for k, v in value.items())) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_text, value)) + "]"
-    if isinstance(value, Set):
-        return "{" + ", ".join(sorted(map(_text, value))) + "}"
-    if isinstance(value, partial):
-        return _text([value.func, value.args, value.keywords])
-    if hasattr(value, "__qualname__"):
-        return _name(value)
-    if isinstance(value, np.generic):
-        return repr(value.item())
-    if len(getattr(value, "shape", ())):
-        return f"{value.shape} {row_hashes(value, None).tobytes().hex()}"
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-
-
-def _name(value: Any) -> str:
-    return f"{getattr(value, '__module__', None)}.{value.__qualname__}"

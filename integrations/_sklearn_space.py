@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from inloop import Categorical, Float, FrozenTrial, Int, Space, StudyStopped, TrialState
-from inloop.distributions import Distribution, as_distribution
+from inloop.distributions import Distribution, Quantile, Sampled, as_distribution, names_only
 from inloop.history import History
 from inloop.samplers import Sampler
+
+from ._sklearn_content import content
 
 #: Which dict of a list a candidate comes from; no estimator can have a parameter of this name.
 WHICH = "(dict)"
@@ -88,16 +90,26 @@ class SearchSpace:
     def point(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the point of the space that has these parameters of the estimator.
 
+        A copy of a choice, as `clone` makes it, stands for the choice.
+
         Raises:
             ValueError: If they are no part of any dict that was given.
         """
         if WHICH not in self.space:
-            return self.space.check(params, "initial_params")
+            return self.space.check({n: self._own(n, v) for n, v in params.items()}, "initial_params")
         for which in _levels(self.space[WHICH]):
             columns = {self._names[c]: c for c in self.space if c != WHICH and self._in(c, which)}
-            if all(n in columns and self.space[columns[n]].contains(v) for n, v in params.items()):
-                return self.space.check({WHICH: which, **{columns[n]: v for n, v in params.items()}}, "initial_params")
+            if params.keys() <= columns.keys():
+                point = {columns[n]: self._own(columns[n], v) for n, v in params.items()}
+                if all(self.space[c].contains(v) for c, v in point.items()):
+                    return self.space.check({WHICH: which, **point}, "initial_params")
         raise ValueError(f"initial_params: {dict(params)!r} lies in none of the dicts of the space {self.space!r}.")
+
+    def unstored(self) -> list[Any]:
+        """Return the choices and distributions of which a storage keeps but the names, which others may have too."""
+        named = [d for d in self.space.values() if names_only(d.to_json())]
+        own = {Categorical: "choices", Quantile: "frozen", Sampled: "source"}
+        return [getattr(d, own[type(d)]) for d in named]
 
     def whole(self, point: Mapping[str, Any]) -> bool:
         """Say whether a point leaves nothing to propose."""
@@ -138,6 +150,13 @@ class SearchSpace:
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield every point of a finite space."""
         return self._grow({}, self.space.names)
+
+    def _own(self, column: str, value: Any) -> Any:
+        """Return the choice that has the type and the content of a value, the value itself if none has."""
+        dist = self.space.get(column)
+        if not isinstance(dist, Categorical) or dist.contains(value):
+            return value
+        return next((c for c in dist.choices if type(c) is type(value) and content(c) == content(value)), value)
 
     def _in(self, column: str, which: int) -> bool:
         return column not in self.space.when or which in self.space.when[column][WHICH]

@@ -374,7 +374,7 @@ class BayesSearchCV(BaseSearchCV):
         size = -(-workers // len(splits)) if self.batch_size == "auto" else int(self.batch_size)
         data = setup = ""
         if self.storage is not None:
-            data, setup = fingerprint(fold["X"], fold["y"], splits), self._setup(estimator, fold)
+            data, setup = fingerprint(fold["X"], fold["y"], splits), self._setup(estimator, space, fold)
         self.study_ = self._study(space, data, setup)
         earlier = None
         if self.storage is not None:
@@ -448,11 +448,11 @@ class BayesSearchCV(BaseSearchCV):
         )
         return count
 
-    def _setup(self, estimator: Any, fold: Mapping[str, Any]) -> str:
-        """Return a hash of what the scores of a fold depend on besides data and parameters."""
+    def _setup(self, estimator: Any, space: SearchSpace, fold: Mapping[str, Any]) -> str:
+        """Return a hash of what the scores of a fold depend on besides data and what is stored of the parameters."""
         options = (self.scoring, self._objective_name(), self.return_train_score)
         watched = (self.eval_set, self.validation_fraction)
-        return setup_hash(estimator, options, watched, fold["fit_params"], fold["score_params"])
+        return setup_hash(estimator, options, watched, fold["fit_params"], fold["score_params"], *space.unstored())
 
     def _study(self, space: SearchSpace, data: str, setup: str) -> Study:
         seed = self.random_state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import subprocess
@@ -9,22 +10,27 @@ import sys
 import textwrap
 import warnings
 from copy import deepcopy
+from functools import partial
 
 import inloop
 import numpy as np
 import pytest
 from inloop.integrations._sklearn_early import _split
+from inloop.integrations._sklearn_resume import setup_hash
 from inloop.integrations._sklearn_space import WHICH
 from inloop.integrations.sklearn import BayesSearchCV
 from inloop.storage import MemoryStorage, SqliteStorage
 from inloop.terminators import NoImprovement, TargetValue
 from scipy import stats
 from sklearn.base import clone
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, ShuffleSplit, StratifiedKFold, train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import KFold, RandomizedSearchCV, ShuffleSplit, StratifiedKFold, train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -753,15 +759,92 @@ def test_the_hash_of_a_setup_is_the_same_in_every_process():
     script = """
         import numpy as np
         from inloop.integrations._sklearn_resume import setup_hash
+        from scipy import stats
         from sklearn.metrics import f1_score, make_scorer
+        from sklearn.model_selection import RandomizedSearchCV
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import FunctionTransformer, StandardScaler
         from sklearn.svm import SVC
         svc = SVC(random_state=np.random.RandomState(0))
-        model = make_pipeline(StandardScaler(), FunctionTransformer(np.log1p), svc)
-        print(setup_hash(model, make_scorer(f1_score), {"a", "b", "c"}, np.arange(9), object()))
+        model = make_pipeline(StandardScaler(), FunctionTransformer(np.log1p), FunctionTransformer(lambda X: X), svc)
+        texts = {"a", "b", "c"}
+        scorers = make_scorer(f1_score), make_scorer(f1_score, labels=texts), lambda model, X, y: y[0] in texts
+        inner = RandomizedSearchCV(svc, {"C": stats.norm(0, 1)})
+        print(setup_hash(model, scorers, texts, np.arange(9), np.zeros((0, 2)), object(), inner))
     """
     runs = [
-        subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, timeout=120) for _ in "ab"
+        subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script)],
+            capture_output=True,
+            timeout=120,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        for seed in "12"
     ]
     assert runs[0].stdout == runs[1].stdout != b""
+
+
+class Cost:
+    def __init__(self, most):
+        self.most = most
+
+    def __call__(self, *given):
+        return min(float(len(given[-1])), self.most)
+
+
+def stopping_xgboost(k):
+    return xgboost(callbacks=[pytest.importorskip("xgboost").callback.EarlyStopping(rounds=k)])
+
+
+def itself(k):
+    found = [k]
+    found.append(found)
+    return found
+
+
+#: How things are made that differ by a number alone.
+NUMBERED = {
+    "selector": lambda k: make_column_transformer(("passthrough", make_column_selector(pattern=f"x{k}"))),
+    "frozen": lambda k: pytest.importorskip("sklearn.frozen").FrozenEstimator(PCA(1).fit(CANCER[0][: 5 + k])),
+    "scorer": Cost,
+    "metric": lambda k: make_scorer(Cost(k)),
+    "method": lambda k: Cost(k).__call__,
+    "partial": lambda k: partial(Cost, k),
+    "matrix": lambda k: make_scorer(Cost, m=np.arange(60 * 60).reshape(60, 60) == 1800 + k),
+    "objects": lambda k: np.array([Cost(k), None], object),
+    "callback": stopping_xgboost,
+    "search": lambda k: RandomizedSearchCV(SVC(), {"C": stats.norm(k)}),
+    "discrete": lambda k: stats.rv_discrete(values=([1, 2 + k], [0.5, 0.5])),
+    "state": lambda k: SVC(random_state=np.random.RandomState(k)),
+    "lambda": lambda k: FunctionTransformer([lambda X: X * 2, lambda X: X * 3][k]),
+    "closure": lambda k: FunctionTransformer(lambda X: X * k),
+    "default": lambda k: FunctionTransformer(lambda X, k=k: X * k),
+    "output": lambda k: StandardScaler().set_output(transform=["default", "pandas"][k]),
+    "long": lambda k: FunctionTransformer(kw_args={"columns": [*range(500), k, *range(500)]}),
+    "itself": itself,
+}
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_what_differs_by_content_alone_is_told_apart(name):
+    make = NUMBERED[name]
+    assert len({setup_hash(make(k)) for k in (0, 0, 1, 1)} | {setup_hash(deepcopy(make(1)))}) == 2
+
+
+@pytest.mark.parametrize("where", ["estimator", "choice"])
+@pytest.mark.parametrize("named", [None, "s"])
+def test_other_scores_are_never_returned(tmp_path, where, named):
+    shifts = [FunctionTransformer(lambda X: X * 0.0), FunctionTransformer(lambda X: X)]
+    options = {"n_iter": 2, "storage": f"{tmp_path}/s.db", "study_name": named, "scoring": make_scorer(Cost(0.5))}
+    studies = []
+    for shift in (shifts[0], clone(shifts[0]), shifts[1]):
+        first, choices = (shift, {}) if where == "estimator" else ("passthrough", {"s": [shift]})
+        model = Pipeline([("s", first), ("m", LogisticRegression(solver="liblinear"))])
+        search = search_of(model, {"m__C": [0.1, 1.0], **choices}, **options)
+        if named and shift is shifts[1]:
+            with pytest.raises(ValueError, match="another estimator"):
+                search.fit(*CANCER)
+        else:
+            studies.append(search.fit(*CANCER).study_)
+    assert len({study.study_name for study in studies}) == (1 if named else 2)
+    assert all(len(study.trials) == 2 for study in studies)

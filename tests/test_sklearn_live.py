@@ -211,6 +211,19 @@ def test_known_points_of_a_list_of_dicts():
     assert params[2] == known[2]
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_copies_of_choices_stand_for_them(several):
+    scaled = {"s": [StandardScaler(), StandardScaler(with_mean=False)], "m": [SVC()], "m__class_weight": [{0: 2.0}]}
+    space = [scaled, {"m": [TREE]}] if several else scaled
+    known = {name: choices[-1] for name, choices in scaled.items()}
+    search = search_of(Pipeline([("s", StandardScaler()), ("m", TREE)]), space, n_iter=2, initial_params=[known])
+    for copy in (search, clone(search), pickle.loads(pickle.dumps(search))):
+        assert str(copy.fit(*CANCER).cv_results_["params"][0]) == str(known)
+    wrong = {**known, "s": StandardScaler(with_std=False)}
+    with pytest.raises(ValueError, match="initial_params"):
+        clone(search).set_params(initial_params=[wrong]).fit(*CANCER)
+
+
 @pytest.mark.parametrize("sampler", ["auto", "random", "tpe"])
 @pytest.mark.parametrize("pairs", [False, True])
 def test_points_known_in_part_repeat_none_of_a_finite_space(sampler, pairs):
