@@ -13,6 +13,18 @@ if TYPE_CHECKING:
 
 _SEEDS = ("seed", "random_seed", "random_state")
 
+# of what is drawn in training; where they are given, they do not follow the seed
+_OTHER_SEEDS = (
+    *("bagging_seed", "bagging_fraction_seed", "feature_fraction_seed"),
+    *("extra_seed", "drop_seed", "objective_seed"),
+)
+
+# the number of rounds, which LightGBM prefers to that of the segment
+_ROUNDS = {
+    *("num_iterations", "num_iteration", "n_iter", "num_tree", "num_trees", "num_round", "num_rounds", "nrounds"),
+    *("num_boost_round", "n_estimators", "max_iter"),
+}
+
 
 def train_segment(
     segment: Segment,
@@ -29,8 +41,8 @@ def train_segment(
 
     Args:
         segment: What to train; its ``params`` are added to ``params``.
-        params: The parameters that stay. From the second segment on ``seed`` is another one: LightGBM would begin the
-            random numbers of bagging anew and draw the same rows again.
+        params: The parameters that stay. From the second segment on ``seed``, ``bagging_seed``, ... are others:
+            LightGBM would begin the random numbers of bagging anew and draw the same rows again.
         train_set: The training set, not constructed yet.
         valid_sets: What to evaluate on, not constructed either.
         kwargs: Further ones of ``lightgbm.train``, ``valid_names`` for instance.
@@ -39,7 +51,7 @@ def train_segment(
         The booster, of all rounds so far.
 
     Raises:
-        ValueError: If a dataset is constructed.
+        ValueError: If a dataset is constructed or has an ``init_score``, or a parameter is the number of rounds.
 
     Example:
         >>> import inloop, numpy as np
@@ -59,10 +71,21 @@ def train_segment(
             "train_segment: a Dataset is constructed already, by an earlier training or construct(); give the "
             "population Datasets of its own."
         )
+    if any(_whole(d).init_score is not None for d in (train_set, *valid_sets)):
+        raise ValueError(
+            "train_segment: a Dataset has an init_score, which LightGBM replaces by the predictions of init_model from "
+            "the second segment on; give Datasets without it."
+        )
     given = {**params, **segment.params}
+    if rounds := sorted(_ROUNDS & set(given)):
+        raise ValueError(
+            f"train_segment: a segment has as many rounds as the interval of the population; leave out the "
+            f"parameter {rounds[0]}={given[rounds[0]]!r}."
+        )
     if segment.start:
         seeds = [given.pop(name) for name in _SEEDS if name in given]
         given["seed"] = int(seeds[0] if seeds and seeds[0] is not None else 0) + segment.start
+        given.update({name: int(given[name]) + segment.start for name in _OTHER_SEEDS if given.get(name) is not None})
     data = _copy(train_set)
     valid = [data if v is train_set else _copy(v) for v in valid_sets]
     booster = lightgbm.train(
@@ -77,3 +100,8 @@ def _copy(data: lightgbm.Dataset) -> lightgbm.Dataset:
     out = copy.copy(data)
     out.params = dict(data.params or {})
     return out
+
+
+def _whole(data: lightgbm.Dataset) -> lightgbm.Dataset:
+    """Return the Dataset that another one is a subset of; or itself."""
+    return data if data.used_indices is None or data.reference is None else data.reference

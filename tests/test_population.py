@@ -738,9 +738,19 @@ def test_lightgbm_goes_on(tmp_path):
     assert slow.predict(X_valid) == pytest.approx(whole.predict(X_valid, num_iteration=8), abs=1e-4)
 
     fixed.update(bagging_fraction=0.5, bagging_freq=1)
-    sampled = alone(lambda s: train_segment(s, fixed, data), {"learning_rate": 1e-7}, 4, 2, tmp_path)
-    trees = sampled.dump_model()["tree_info"]
-    assert trees[0]["tree_structure"]["left_child"] != trees[2]["tree_structure"]["left_child"]
+    for drawn in (
+        {},
+        {"seed": 7},
+        {"bagging_seed": 7},
+        {"bagging_fraction_seed": 7, "seed": 7},
+        {"feature_fraction_seed": 7, "feature_fraction": 0.1, "bagging_freq": 0},
+        {"extra_seed": 7, "extra_trees": True, "bagging_freq": 0},
+    ):
+        sampled = alone(
+            lambda s, drawn=drawn: train_segment(s, {**fixed, **drawn}, data), {"learning_rate": 1e-7}, 4, 2, tmp_path
+        )
+        gains = [tree["tree_structure"]["split_gain"] for tree in sampled.dump_model()["tree_info"]]
+        assert gains[0] != pytest.approx(gains[2], rel=1e-3)
 
     shared = lightgbm.Dataset(X, y % 2, params={"verbosity": -1})
     coarse = alone(lambda s: train_segment(s, fixed, shared), {"max_bin": 3}, 2, 2, tmp_path).predict(X_valid)
@@ -751,6 +761,13 @@ def test_lightgbm_goes_on(tmp_path):
 
     with pytest.raises(ValueError, match="a Dataset is constructed already"):
         train_segment(None, fixed, lightgbm.Dataset(X, y).construct())
+    shifted = lightgbm.Dataset(X, y, init_score=np.ones(len(y)))
+    for wrong in ([shifted], [shifted.subset([0, 1])], [data, [valid, shifted]]):
+        with pytest.raises(ValueError, match="a Dataset has an init_score"):
+            train_segment(None, fixed, *wrong)
+    for name in lightgbm.basic._ConfigAliases.get("num_iterations"):
+        with pytest.raises(ValueError, match=f"leave out the parameter {name}=100"):
+            alone(lambda s, name=name: train_segment(s, {**fixed, name: 100}, data), {}, 4, 2, tmp_path)
 
     def train(segment):
         return train_segment(segment, fixed, data, [valid]).best_score["valid_0"]["binary_logloss"]
