@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
 from sklearn.base import clone, is_classifier
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.utils.multiclass import type_of_target
 
 if TYPE_CHECKING:
     from inloop.population import Segment
@@ -28,13 +31,14 @@ def train_segment(segment: Segment, estimator: Any, X: Any, y: Any = None, **fit
     """Train a segment of an `inloop.PopulationStudy` by ``partial_fit`` and save its checkpoint; a step is one call.
 
     The segment's parameters are set by ``set_params``, and handed on to the optimizer of an ``MLPClassifier`` or
-    ``MLPRegressor``, which otherwise goes on with those of its first call.
+    ``MLPRegressor``, which otherwise goes on with those of its first call. A meta-estimator hands them on to the models
+    that it has fitted.
 
     Args:
         segment: What to train.
         estimator: A new model; it is not changed.
         X: Training data.
-        y: Targets.
+        y: Targets; of several outputs or labels a column each, if the estimator takes them.
         fit_params: Further ones of ``partial_fit``. ``classes`` are those of ``y`` if not given.
 
     Returns:
@@ -59,14 +63,31 @@ def train_segment(segment: Segment, estimator: Any, X: Any, y: Any = None, **fit
     if not hasattr(estimator, "partial_fit"):
         raise TypeError(f"train_segment: {type(estimator).__name__} has no partial_fit, so it cannot go on training.")
     model = clone(estimator) if segment.checkpoint is None else joblib.load(segment.checkpoint)
-    model.set_params(**segment.params)
-    _renew_optimizer(model)
+    _set_params(model, segment.params)
     if is_classifier(model) and "classes" in inspect.signature(model.partial_fit).parameters:
-        fit_params.setdefault("classes", np.unique(y))
+        fit_params.setdefault("classes", _classes(model, y))
     for _ in segment.steps:
         model.partial_fit(X, y, **fit_params)
     joblib.dump(model, segment.path)
     return model
+
+
+def _classes(model: Any, y: Any) -> Any:
+    """Return what ``partial_fit`` takes as the classes of all targets."""
+    if isinstance(model, MultiOutputClassifier):
+        return [np.unique(output) for output in np.asarray(y).T]
+    if type_of_target(y) == "multilabel-indicator":
+        return np.arange(np.shape(y)[1])
+    return np.unique(y)
+
+
+def _set_params(model: Any, params: Mapping[str, Any]) -> None:
+    """Set the parameters of a model, and of those that it goes on with if it is made of several."""
+    model.set_params(**params)
+    _renew_optimizer(model)
+    inner = {k.removeprefix("estimator__"): v for k, v in params.items() if k.startswith("estimator__")}
+    for fitted in getattr(model, "estimators_", ()):
+        _set_params(fitted, inner)
 
 
 def _renew_optimizer(model: Any) -> None:

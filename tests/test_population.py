@@ -784,6 +784,8 @@ def test_scikit_learn_goes_on(tmp_path):
     network = pytest.importorskip("sklearn.neural_network")
     from inloop.integrations.sklearn import train_segment
     from sklearn.linear_model import LinearRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.multioutput import MultiOutputClassifier
 
     X, y, X_valid, y_valid = digits()
     for solver, extra in [("adam", {}), ("sgd", {"momentum": 0.5}), ("sgd", {"learning_rate": "invscaling"})]:
@@ -805,6 +807,21 @@ def test_scikit_learn_goes_on(tmp_path):
     changed = {"learning_rate_init": 0.5, "solver": "adam", "beta_1": 0.5}
     other = alone(lambda s: train_segment(s, new, X, y), {}, 4, 2, tmp_path, changed)
     assert (type(other._optimizer).__name__, other._optimizer.beta_1) == ("AdamOptimizer", 0.5)
+
+    labels = np.stack([y % 2, y > 4, y == 3], 1)
+    assert alone(lambda s: train_segment(s, network.MLPClassifier((8,)), X, labels), {}, 4, 2, tmp_path).n_outputs_ == 3
+    for several, targets in [
+        (MultiOutputClassifier(new), labels),
+        (MultiOutputClassifier(new), np.stack([y, y > 4], 1)),
+        (OneVsRestClassifier(new), y),
+    ]:
+        rate = "estimator__learning_rate_init"
+        parts = [
+            alone(lambda s, m=several, t=targets: train_segment(s, m, X, t), {rate: 0.1}, steps, 2, tmp_path, change)
+            for steps, change in ((2, None), (4, {rate: 1e-12, "estimator__momentum": 0.0}))
+        ]
+        for two, still in zip(*(p.estimators_ for p in parts), strict=True):
+            assert np.allclose(still.coefs_[0], two.coefs_[0], atol=1e-9)
 
     with pytest.raises(TypeError, match="LinearRegression has no partial_fit"):
         train_segment(None, LinearRegression(), X, y)
