@@ -119,13 +119,13 @@ def kind_of(estimator: Any) -> str | None:
     """
     for kind, name in _CLASSES.items():
         if kind in sys.modules and isinstance(estimator, getattr(sys.modules[kind], name)):
-            return kind if fits_by(kind, estimator) and not type(estimator).__name__.startswith("XGBRF") else None
+            return kind if home(estimator) == kind and not type(estimator).__name__.startswith("XGBRF") else None
     return None
 
 
-def fits_by(package: str, estimator: Any) -> bool:
-    """Say whether the ``fit`` of an estimator is that of a package, not one that a subclass has put in its place."""
-    return str(type(estimator).fit.__module__).partition(".")[0] == package
+def home(estimator: Any, method: str = "fit") -> str:
+    """Return the package that a method of an estimator is of: another one where a subclass has put its own there."""
+    return str(getattr(type(estimator), method).__module__).partition(".")[0]
 
 
 def best_rounds(booster: Any) -> int | None:

@@ -32,7 +32,6 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
-from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Perceptron, SGDClassifier, SGDRegressor
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._validation import _fit_and_score, _score
@@ -44,7 +43,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, _num_samples
 
 from . import _sklearn_catboost as catboost
-from ._sklearn_early import ROUNDS, Watched, best_rounds, fits_by, kind_of, quiet, stops_early
+from ._sklearn_early import ROUNDS, Watched, best_rounds, home, kind_of, quiet, stops_early
 from ._sklearn_scores import quick
 
 #: Fits an estimator with the given arguments and tells a `Watch` how it does.
@@ -56,6 +55,7 @@ _FIRST = 3  # the iteration of the first report; earlier ones do not foretell th
 _EPOCHS_RATIO = 3.0**0.5
 _RATIO = 3.0  # where a report costs as much as several steps: a score of a few trees, or a restart of the fit
 _LAST_EPOCH = 27  # epochs of a copy are spent besides the fit, which often converges soon after
+_PREDICTIONS = ("predict", "predict_proba", "decision_function", "score")
 _PARTS = 27  # of the rows, for those who go through them once
 
 
@@ -254,17 +254,21 @@ class _Fold:
             return
         X, y = self._data
         options = self._options
-        test_X, test_y = _safe_split(self._estimator, X, y, options["test"], options["train"])
-        rows = None
+
+        def test() -> tuple[Any, Any]:  # cut anew for each use: steps may transform in place
+            cut: tuple[Any, Any] = _safe_split(self._estimator, X, y, options["test"], options["train"])
+            return cut
+
+        rows, test_y = test()
         if family is not None or self._watched.rows == "test":
-            rows, family = self._transformed(test_X, last, family)
+            rows, family = self._transformed(rows, last, family)
         if self.early:
             args, kwargs = self._watched.given(last, args, kwargs, (rows, test_y))
         with quiet() if self.early else nullcontext():
             if family is None or self._watch is None:
                 last.fit(*args, **kwargs)
             else:
-                family(last, args, kwargs, Score(rows, test_y, self._scoring(test_X, rows, test_y)), self._watch)
+                family(last, args, kwargs, Score(rows, test_y, self._scoring(test, rows, test_y)), self._watch)
 
     def _transformed(self, rows: Any, last: Any, family: Family | None) -> tuple[Any, Family | None]:
         """Return the test rows as the last step takes them, and no family if they cannot be had here."""
@@ -274,23 +278,24 @@ class _Fold:
         except Exception as error:  # it may want metadata that only predictions are given
             if self.early and self._watched.rows == "test":
                 raise
-            warnings.warn(
-                f"{type(last).__name__} is not watched inside its fit: the steps before it do not transform the test "
-                f"rows ({type(error).__name__}: {error}).",
-                UserWarning,
-                stacklevel=2,
-            )
+            _warn_unwatched(last, "the steps before it do not transform the test rows", error)
             return rows, None
         return rows, family
 
-    def _scoring(self, test_X: Any, rows: Any, y: Any) -> Callable[[Any], float | None]:
-        """Return what scores the last step as it is after some iterations, until that fails once."""
+    def _scoring(self, test: Callable[[], tuple[Any, Any]], rows: Any, y: Any) -> Callable[[Any], float | None]:
+        """Return what scores the last step as it is after some iterations, until that fails once.
+
+        Args:
+            test: Returns the test rows and their targets.
+            rows: The rows as the last step takes them.
+            y: The targets.
+        """
         scorer = self._options["scorer"]
         params = _check_method_params(
             self._data[0], params=self._options["score_params"], indices=self._options["test"]
         )
-        fast = None if params else quick(scorer, y)
-        alone = _needs_last_step_alone(scorer)
+        alone = _needs_last_step_alone(scorer) and _predicts_as_usual(self._estimator)
+        fast = quick(scorer, y) if alone and not params else None
         if isinstance(scorer, _MultimetricScorer):
             scorer = copy.copy(scorer)
             scorer._raise_exc = True
@@ -303,7 +308,7 @@ class _Fold:
             try:
                 known = None if fast is None else fast(view, rows)
                 if known is None:
-                    whole, X = (view, rows) if alone else (_ending_with(self._estimator, view), test_X)
+                    whole, X = (view, rows) if alone else (_ending_with(self._estimator, view), test()[0])
                     known = _score(whole, X, y, scorer, params, "raise")
                 return self._value(known)
             except Exception as error:  # the end of the fit, which is scored as usual, shows whether it matters
@@ -316,6 +321,11 @@ class _Fold:
                 return None
 
         return score
+
+
+def _warn_unwatched(estimator: Any, why: str, error: Exception) -> None:
+    text = f"{type(estimator).__name__} is not watched inside its fit: {why} ({type(error).__name__}: {error})."
+    warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def last_step(estimator: Any) -> Any:
@@ -349,15 +359,24 @@ def _needs_last_step_alone(scorer: Any) -> bool:
     return all(isinstance(s, _BaseScorer | _PassthroughScorer) for s in scorers)
 
 
+def _predicts_as_usual(estimator: Any) -> bool:
+    """Say whether a (nested) pipeline predicts what its `last_step` does, as no subclass has put in its place."""
+    while isinstance(estimator, Pipeline):
+        if not {home(estimator, method) for method in _PREDICTIONS} <= {"sklearn", "imblearn"}:
+            return False
+        estimator = estimator.steps[-1][1]
+    return True
+
+
 def family_of(estimator: Any) -> Family | None:
     """Return how to fit an estimator with reports, None if nothing is known."""
     kind = kind_of(estimator)
     if kind is not None:
         return {"xgboost": _xgboost, "lightgbm": _lightgbm, "catboost": _catboost}[kind]
     skorch = sys.modules.get("skorch")
-    if skorch is not None and isinstance(estimator, skorch.NeuralNet) and fits_by("skorch", estimator):
+    if skorch is not None and isinstance(estimator, skorch.NeuralNet) and home(estimator) == "skorch":
         return _skorch
-    known = isinstance(estimator, _OF_SKLEARN) and fits_by("sklearn", estimator)
+    known = isinstance(estimator, _OF_SKLEARN) and home(estimator) == "sklearn"
     return _of_sklearn(estimator) if known else None
 
 
@@ -394,7 +413,7 @@ def iterations_of(estimator: Any) -> int:
         if isinstance(estimator, LogisticRegression):  # of other solvers
             return int(np.max(estimator.n_iter_))
         return len(estimator.estimators_) if family is _by_trees else 0
-    except (AttributeError, NotFittedError):
+    except Exception:  # a subclass, or an array of another library, may have anything there; the fit is done
         return 0
 
 
@@ -547,7 +566,7 @@ def _restarted(
 ) -> None:
     """Fit by scikit-learn's ``warm_start``; the trees are those of one fit."""
     total, seed = getattr(estimator, param), estimator.random_state
-    if estimator.warm_start or _stops_itself(estimator, args):
+    if estimator.warm_start or _stops_itself(estimator, args, kwargs):
         estimator.fit(*args, **kwargs)
         return
     estimator.set_params(warm_start=True)
@@ -573,13 +592,17 @@ def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], scor
     """Judge a copy after some epochs of ``partial_fit``; if it goes on, fit the estimator itself as usual."""
     unlike = kwargs.keys() - {"sample_weight"} or getattr(estimator, "class_weight", None) == "balanced"
     several = is_classifier(estimator) and len(np.shape(args[1])) > 1  # labels: no one list of classes
-    if not (unlike or several or estimator.warm_start or _stops_itself(estimator, args)):
+    if not (unlike or several or estimator.warm_start or _stops_itself(estimator, args, kwargs)):
         judged = clone(estimator)
         classes = {"classes": np.unique(args[1])} if is_classifier(estimator) else {}
         done = 0
         for step in steps(min(estimator.max_iter, _LAST_EPOCH + 1), _RATIO):
-            for _ in range(done, step):
-                judged.partial_fit(*args, **classes, **kwargs)
+            try:
+                for _ in range(done, step):
+                    judged.partial_fit(*args, **classes, **kwargs)
+            except Exception as error:
+                _warn_unwatched(estimator, "partial_fit of a copy fails", error)
+                break
             done = step
             if watch(step, score(judged)):
                 vars(estimator).update(vars(judged))
@@ -602,7 +625,11 @@ def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
             params = _check_method_params(X, params=kwargs, indices=rows)
             part = None if y is None else _safe_indexing(y, rows)
             with np.errstate(divide="ignore"):  # of a class that none of these rows has
-                judged.partial_fit(_safe_indexing(X, rows), part, **classes, **params)
+                try:
+                    judged.partial_fit(_safe_indexing(X, rows), part, **classes, **params)
+                except Exception as error:
+                    _warn_unwatched(estimator, "partial_fit of a copy fails", error)
+                    break
                 stops = watch(step, score(judged))
             if stops:
                 vars(estimator).update(vars(judged))
@@ -674,8 +701,10 @@ def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: 
         estimator.callbacks_ = [pair for pair in getattr(estimator, "callbacks_", []) if pair[0] != "inloop"]
 
 
-def _stops_itself(estimator: Any, args: Sequence[Any]) -> bool:
+def _stops_itself(estimator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Say whether the estimator's own early stopping is on, which a restart would begin anew."""
+    if kwargs.get("monitor") is not None:  # of gradient boosting, in the place of early stopping
+        return True
     if hasattr(estimator, "early_stopping"):
         auto = estimator.early_stopping == "auto"
         return len(args[0]) > 10_000 if auto else bool(estimator.early_stopping)  # as its documentation says

@@ -512,6 +512,27 @@ def test_copies_are_judged_by_parts_of_the_rows(family, weights):
     assert {pruned.cv_results_["n_iterations_run"][k] for k in enough if k} == {3}
 
 
+class Falters(SGDClassifier):
+    def partial_fit(self, *args, **kwargs):
+        raise ValueError("no parts")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "space"),
+    [(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}), (Falters(random_state=0), {"alpha": [1e-3, 1.0]})],
+)
+def test_a_copy_that_cannot_be_fitted_in_parts_costs_no_fit(estimator, space):
+    few = np.zeros(len(CANCER[1]))
+    few[::19] = 1.0  # Gaussian Bayes takes no part of the rows in which a class has no weight
+    options = {"n_iter": 2, "error_score": "raise"}
+    plain = search_of(estimator, space, **options).fit(*CANCER, sample_weight=few)
+    with pytest.warns(UserWarning, match="is not watched inside its fit: partial_fit of a copy fails"):
+        ours = search_of(estimator, space, pruner=NEVER, resource="iterations", **options).fit(
+            *CANCER, sample_weight=few
+        )
+    np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
+
+
 class Tasks:
     """A callback of the user's own."""
 
@@ -561,6 +582,18 @@ def test_epochs_that_partial_fit_cannot_run_are_left_alone():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+class Secretive(LogisticRegression):
+    def fit(self, X, y, sample_weight=None):
+        super().fit(X, y, sample_weight)
+        self.n_iter_ = None
+        return self
+
+
+def test_a_number_of_iterations_that_is_not_known_costs_nothing():
+    search = search_of(Secretive(solver="liblinear"), {"C": [0.1, 1.0]}, n_iter=2, error_score="raise").fit(*CANCER)
+    assert set(search.cv_results_["status"]) == {"complete"}
+
+
 def test_several_labels_are_left_alone():
     X, y = StandardScaler().fit_transform(CANCER[0]), CANCER[1]
     labels = np.column_stack([y, X[:, 0] > 0, X[:, 1] > 0]).astype(int)
@@ -597,12 +630,18 @@ def test_skorch():
     assert set(search_of(silent, space, **options).fit(X, y).study_.trials[0].curves) == {0, 1}
 
 
-@pytest.mark.parametrize("family", ["histograms", "boosting"])
-def test_estimators_that_stop_early_are_left_alone(family):
-    early = {"early_stopping": True} if family == "histograms" else {"n_iter_no_change": 3}
+@pytest.mark.parametrize(
+    ("family", "early", "fitted"),
+    [
+        ("histograms", {"early_stopping": True}, {}),
+        ("boosting", {"n_iter_no_change": 3}, {}),
+        ("boosting", {}, {"monitor": lambda i, estimator, env: i >= 5}),
+    ],
+)
+def test_estimators_that_stop_early_are_left_alone(family, early, fitted):
     estimator = FAMILIES[family](random_state=0, **early)
-    ours = search_of(estimator, DEPTH, resource="iterations", pruner=NEVER, n_iter=2).fit(*CANCER)
-    plain = search_of(estimator, DEPTH, n_iter=2).fit(*CANCER)
+    ours = search_of(estimator, DEPTH, resource="iterations", pruner=NEVER, n_iter=2).fit(*CANCER, **fitted)
+    plain = search_of(estimator, DEPTH, n_iter=2).fit(*CANCER, **fitted)
     np.testing.assert_array_equal(ours.cv_results_["mean_test_score"], plain.cv_results_["mean_test_score"])
     assert set(ours.study_.trials[0].curves) == {0, 1}
 

@@ -90,7 +90,7 @@ class Stateless(TransformerMixin, BaseEstimator):
 def inside(estimator, space, **options):
     options = {"n_iter": 3, "pruner": NEVER, "error_score": "raise", **options}
     search = BayesSearchCV(estimator, space, cv=3, resource="iterations", sampler="random", random_state=0, **options)
-    return search.fit(*IRIS)
+    return search.fit(*map(np.copy, IRIS))
 
 
 def curves(search):
@@ -98,9 +98,16 @@ def curves(search):
     return [dict(zip(curve.steps, curve.values, strict=True)) for curve in found]
 
 
+class Overwrites(Stateless):
+    def transform(self, X):
+        X -= 1.0
+        return X
+
+
 NESTS = {
     "plain": (FOREST, ""),
     "stateless": (Pipeline([("s", Stateless()), ("m", FOREST)]), "m__"),
+    "in place": (Pipeline([("s", Overwrites()), ("m", FOREST)]), "m__"),
     "passed by": (Pipeline([("s", "passthrough"), ("m", FOREST)]), "m__"),
     "nested": (Pipeline([("s", StandardScaler()), ("n", Pipeline([("t", Stateless()), ("m", FOREST)]))]), "n__m__"),
 }
@@ -125,6 +132,32 @@ def test_every_scorer_sees_what_it_sees_after_the_fit(nest, scoring):
     assert list(curves(search)[0]) == [3, 9]
     assert set(search.cv_results_["n_iterations_run"]) == {36}
     assert most_iterations(estimator, {f"{step}n_estimators": inloop.Int(1, 40)}) == 40
+
+
+class Cautious(Pipeline):
+    """Predicts in a way of its own."""
+
+    def predict(self, X):
+        return np.where(self.predict_proba(X).max(1) > 0.9, super().predict(X), -1)
+
+    def predict_proba(self, X):
+        return 0.9 * super().predict_proba(X) + 0.1 / 3.0
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss"])
+def test_predictions_of_a_pipeline_s_own_are_scored(scoring, nested):
+    estimator, step = Cautious([("s", Stateless()), ("m", FOREST)]), "m__"
+    if nested:
+        estimator, step = Pipeline([("t", StandardScaler()), ("n", estimator)]), "n__m__"
+    scorer = get_scorer(scoring)
+    own, theirs = (
+        inside(estimator, {f"{step}max_depth": [1, 2, 3]}, scoring=s)
+        for s in (lambda model, X, y: scorer(model, X, y), scoring)
+    )
+    assert curves(own) == curves(theirs)
+    plain = inside(FOREST, {"max_depth": [1, 2, 3]}, scoring=scoring)
+    assert curves(own)[0] != curves(plain)[0]
 
 
 def test_catboost_is_scored_in_a_pipeline():
