@@ -74,7 +74,7 @@ class Watched:
             by_row, (from_X, from_y) = {}, test
             watch = _known(booster, y, from_y)
         else:
-            train, watch = _split(booster, y, self.fraction)
+            train, watch = _split(booster, y, by_row.get("sample_weight"), self.fraction)
         if watch is not None and not len(watch):
             _turn_off(booster)
             return args, _without_early(kwargs, kind)
@@ -197,8 +197,15 @@ def _is_early(callback: Any, kind: str) -> bool:
     return isinstance(callback, getattr(getattr(sys.modules[kind], home), name))
 
 
-def _split(booster: Any, y: Any, fraction: float) -> tuple[Any, Any]:
-    """Return rows to fit, some of each class, and rows to watch, if any; the same for every candidate."""
+def _split(booster: Any, y: Any, weights: Any, fraction: float) -> tuple[Any, Any]:
+    """Return rows to fit, some of each class, and rows to watch, if any; the same for every candidate.
+
+    Rows without weight say nothing, so they are fitted, and the others are split as if they were all.
+    """
+    if weights is not None and not (counts := np.asarray(weights) > 0).all():
+        counted = np.flatnonzero(counts)
+        train, watch = _split(booster, _safe_indexing(y, counted), None, fraction)
+        return np.concatenate([counted[train], np.flatnonzero(~counts)]), counted[watch]
     rows = np.arange(len(y))
     if not is_classifier(booster):
         return _parts(rows, None, fraction)

@@ -184,6 +184,7 @@ def run_fold(
     if watch is not None or fold.has_booster():
         fold.attach()
     out: dict[str, Any] = _fit_and_score(estimator, X, y, **options)
+    out.update({k: _named(out[k]) for k in ("test_scores", "train_scores") if k in out})
     last = last_step(estimator)
     out["curve"] = watch.curve if watch is not None else []
     out["stopped"] = watch is not None and watch.stopped
@@ -309,7 +310,7 @@ class _Fold:
                 known = None if fast is None else fast(view, rows)
                 if known is None:
                     whole, X = (view, rows) if alone else (_ending_with(self._estimator, view), test()[0])
-                    known = _score(whole, X, y, scorer, params, "raise")
+                    known = _named(_score(whole, X, y, scorer, params, "raise"))
                 return self._value(known)
             except Exception as error:  # the end of the fit, which is scored as usual, shows whether it matters
                 failed = True
@@ -321,6 +322,11 @@ class _Fold:
                 return None
 
         return score
+
+
+def _named(scores: Any) -> Any:
+    """Return what a scorer gave with texts as names of metrics, as columns of a table and a storage have them."""
+    return {str(name): score for name, score in scores.items()} if isinstance(scores, dict) else scores
 
 
 def _warn_unwatched(estimator: Any, why: str, error: Exception) -> None:

@@ -51,6 +51,21 @@ def results(candidates: Sequence[Candidate], n_splits: int, form: Format, iterat
     return table
 
 
+def fill_scores(outs: Sequence[Out], error_score: float) -> bool:
+    """Have all folds give the same metrics, where any gives several by name; say whether one does.
+
+    Args:
+        outs: Results of the folds: in one that failed, or whose scorer did, all metrics are put in, else those that
+            the scorer left out.
+        error_score: Their values.
+    """
+    kinds = ("test_scores", "train_scores")
+    names = {name: error_score for out in outs for k in kinds if isinstance(out.get(k), dict) for name in out[k]}
+    for out in outs if names else ():
+        out.update({k: {**names, **(out[k] if isinstance(out[k], dict) else {})} for k in kinds if k in out})
+    return bool(names)
+
+
 def complete_rows(table: Table) -> tuple[NDArray[np.intp], Table]:
     """Return the row numbers of the candidates that were not pruned, and the table of them alone."""
     rows = np.flatnonzero(table["status"] != "pruned")

@@ -21,7 +21,7 @@ from sklearn.base import _fit_context, clone, is_classifier
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
-from sklearn.model_selection._validation import _insert_error_scores, _warn_or_raise_about_fit_failures
+from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
 from sklearn.utils import check_random_state, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _check_method_params, check_is_fitted
@@ -37,7 +37,7 @@ from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, sh
 from ._sklearn_resume import check_same, enqueue_known, fingerprint, in_memory, resume, setup_hash
 from ._sklearn_segment import train_segment
 from ._sklearn_space import Distinct, SearchSpace, Turns
-from ._sklearn_table import check_complexity, complete_rows, results, simplest
+from ._sklearn_table import check_complexity, complete_rows, fill_scores, results, simplest
 
 __all__ = ["BayesSearchCV", "Report", "SearchDisplay", "train_segment"]
 
@@ -531,9 +531,7 @@ class BayesSearchCV(BaseSearchCV):
         if not outs:
             raise ValueError("No fits were performed. Was the CV iterator empty? Were there no candidates?")
         _warn_or_raise_about_fit_failures(outs, self.error_score)
-        if callable(self.scoring):
-            _insert_error_scores(outs, self.error_score)
-        self.multimetric_ = isinstance(outs[0]["test_scores"], dict)
+        self.multimetric_ = fill_scores(outs, np.nan if self.error_score == "raise" else self.error_score)
         return results(race.candidates, n_splits, self._format_results, self.resource == "iterations")
 
     def _keep_best(self, race: Race, table: dict[str, Any], metric: str) -> None:

@@ -19,6 +19,7 @@ from inloop.integrations._sklearn_early import _split
 from inloop.integrations._sklearn_resume import setup_hash
 from inloop.integrations._sklearn_space import WHICH
 from inloop.integrations.sklearn import BayesSearchCV
+from inloop.pruners import ThresholdPruner
 from inloop.storage import MemoryStorage, SqliteStorage
 from inloop.terminators import NoImprovement, TargetValue
 from scipy import stats
@@ -26,9 +27,17 @@ from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import make_scorer
-from sklearn.model_selection import KFold, RandomizedSearchCV, ShuffleSplit, StratifiedKFold, train_test_split
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    RandomizedSearchCV,
+    ShuffleSplit,
+    StratifiedKFold,
+    train_test_split,
+)
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -225,12 +234,38 @@ def test_a_row_that_is_alone_in_its_class_is_fitted(which, rare):
 @pytest.mark.parametrize("sizes", [(40, 20, 1, 1), (40, 20, 2, 1), (50, 50, 2, 2), (3, 1, 1, 1), (2, 1), (1, 1, 1, 1)])
 def test_each_class_keeps_a_row_and_the_others_are_stratified(sizes, labels, fraction):
     y = np.random.default_rng(0).permutation(np.repeat(labels[: len(sizes)], sizes))
-    fitted, watched = _split(LogisticRegression(), y, fraction)
+    fitted, watched = _split(LogisticRegression(), y, None, fraction)
     assert sorted([*fitted, *watched]) == list(range(len(y)))
     assert set(y[fitted]) == set(y)
     for label, size in zip(labels, sizes, strict=False):
         if size == 1 or size >= 20:
             assert abs(np.sum(y[watched] == label) - (fraction * size if size > 1 else 0)) <= 1
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(), LinearRegression()], ids=["classes", "numbers"])
+@pytest.mark.parametrize("counted", [0, 1, 2, 10, 60])
+def test_rows_without_weight_are_fitted_and_the_others_split_alike(model, counted):
+    rng = np.random.default_rng(0)
+    y, weights = rng.permutation(np.repeat(np.arange(2), 30)), np.zeros(60)
+    rows = np.sort(rng.permutation(60)[:counted])
+    weights[rows] = rng.uniform(0.1, 2.0, counted)
+    fitted, watched = _split(model, y, weights, 0.2)
+    alone = _split(model, y[rows], None, 0.2)
+    np.testing.assert_array_equal(watched, rows[alone[1]])
+    np.testing.assert_array_equal(fitted[: counted - len(watched)], rows[alone[0]])
+    assert sorted([*fitted, *watched]) == list(range(60))
+
+
+@pytest.mark.parametrize("which", THREE)
+@pytest.mark.parametrize("every", [6, 70])
+def test_boosters_stop_early_where_few_rows_have_weight(which, every):
+    weights = np.zeros(len(CANCER[1]))
+    weights[::every] = 1.0
+    booster = BOOSTERS[which]()[0].set_params(n_estimators=30)
+    folds = [(ALL, ALL)]
+    search = search_of(booster, SAME, n_iter=1, cv=folds, scoring="accuracy").fit(*CANCER, sample_weight=weights)
+    assert np.isfinite(search.best_score_)
+    assert rounds_of(search.best_estimator_) == search.refit_n_iterations_
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
@@ -335,7 +370,7 @@ def test_offsets_reach_the_rows_that_are_watched(which, kind, weighted):
     search.fit(X, y, **{OFFSETS[which]: offset}, **({"sample_weight": weight} if weighted else {}))
     rounds = []
     for train, _ in folds:
-        fitted, watched = (train[part] for part in _split(booster, y[train], 0.1))
+        fitted, watched = (train[part] for part in _split(booster, y[train], None, 0.1))
         model = clone(booster)
         model.fit(
             X[fitted], y[fitted], sample_weight=weight[fitted], **{OFFSETS[which]: offset[fitted]},
@@ -698,6 +733,50 @@ def test_a_failed_candidate_is_not_tried_again(tmp_path):
     same_tables(table_of(one), table_of(two))
     assert len(two.study_.trials) == 7
     assert list(two.cv_results_["status"]).count("failed") == 1
+
+
+def by_class(estimator, X, y):
+    right = estimator.predict(X) == y
+    return {label: float(right[y == label].mean()) for label in (0, 1)}
+
+
+@pytest.mark.parametrize("resource", ["folds", "iterations"])
+@pytest.mark.parametrize("objective", ["1", None])
+def test_metrics_whose_names_are_no_texts(tmp_path, objective, resource):
+    model, space = RandomForestClassifier(10, random_state=0), {"max_depth": [1, 2, 3]}
+    plain = GridSearchCV(model, space, cv=3, scoring=by_class, refit=False).fit(*CANCER).cv_results_
+    options = {"scoring": by_class, "refit": False, "objective": objective, "storage": f"{tmp_path}/s.db"}
+    options = {**options, "resource": resource, "pruner": ThresholdPruner(lower=-1.0), "sampler": "grid"}
+    one, two = (search_of(model, space, n_iter=n, **options).fit(*CANCER) for n in (2, 3))
+    for label in "01":
+        np.testing.assert_array_equal(two.cv_results_[f"mean_test_{label}"], plain[f"mean_test_{label}"])
+    assert [t.value for t in two.study_.trials] == list(plain[f"mean_test_{objective or 0}"])
+    assert (2 in one.study_.trials[0].curves) == (resource == "iterations")
+
+
+def flawed(estimator, X, y):
+    scores = {"a": estimator.score(X, y), "b": 1.0}
+    if X[0, 0] == CANCER[0][0, 0] and estimator.max_depth == 1:
+        raise ValueError("no score")
+    if X[0, 0] == CANCER[0][0, 0] and estimator.max_depth == 2:
+        del scores["b"]
+    return scores
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("error_score", [np.nan, -1.0])
+@pytest.mark.filterwarnings("ignore:.*non-finite", "ignore:Scoring failed")
+def test_a_scorer_that_fails_in_a_fold_costs_its_metrics_there(tmp_path, stored, error_score):
+    options = {"scoring": flawed, "refit": "a", "error_score": error_score, "sampler": "grid", "cv": KFold(3)}
+    options = {**options, "storage": f"{tmp_path}/s.db" if stored else None, "return_train_score": True}
+    for _ in range(2):
+        search = search_of(TREE, {"max_depth": [1, 2, 3]}, n_iter=3, **options).fit(*CANCER)
+        assert search.multimetric_
+        table = search.cv_results_
+        np.testing.assert_array_equal(table["split0_test_b"], [error_score, error_score, 1.0])
+        assert np.array_equal(table["split0_test_a"][0], error_score, equal_nan=True)
+        assert (np.r_[table["split0_test_a"][1:], table["split1_test_a"]] > 0.5).all()
+        assert (table["split1_test_b"] == 1.0).all()
 
 
 @pytest.mark.slow
