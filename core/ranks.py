@@ -60,9 +60,12 @@ class Leader(NamedTuple):
 
 
 def lead(trial: Trial) -> None:
-    """Have ranks that this process launches from now on follow ``trial`` and those after it."""
+    """Have ranks that this process launches from now on follow ``trial`` and those after it.
+
+    It launches none where ``LOCAL_RANK`` is set already: whoever has set it has launched all ranks there are.
+    """
     study = trial.study
-    if isinstance(study, FollowedStudy):
+    if isinstance(study, FollowedStudy) or ("LOCAL_RANK" in os.environ and not study._led):
         return
     name, log = study.study_name, study._log
     if not study._led:
@@ -88,7 +91,7 @@ def is_relaunched() -> bool:
 
 def in_step(study: Study) -> bool:
     """Return whether several ranks go through the trials of ``study`` in step: its leader and those it has launched."""
-    return isinstance(study, FollowedStudy) or (study._led and "LOCAL_RANK" in os.environ)
+    return isinstance(study, FollowedStudy) or (study._led and _has_launched())
 
 
 def follow(study_name: str | None, direction: str | None, space: Space | None) -> FollowedStudy | None:
@@ -129,10 +132,15 @@ def made(study: Study) -> Study:
 
 def _linger(storage: Storage) -> None:
     """Let ranks read the end of a study in memory before this process ends, and the study with it."""
-    server = storage._server if isinstance(storage, MemoryStorage) else None
+    server = storage._server if isinstance(storage, MemoryStorage) and _has_launched() else None
     deadline = time.monotonic() + _PATIENCE
     while server is not None and server._connections and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def _has_launched() -> bool:
+    """Return whether a process that leads has launched ranks: launchers then number the leading process, too."""
+    return "LOCAL_RANK" in os.environ
 
 
 def _leader() -> Leader:
@@ -265,7 +273,7 @@ class FollowedTrial(Trial):
     def hold(self, value: float, step: int, stream: int = 0) -> None:
         """Hold nothing: the leader does."""
 
-    def open_stream(self, step: int = 0) -> int:
+    def open_stream(self, step: int = 0, after: int | None = None) -> int:
         """Return 0: nothing is reported from here."""
         return 0
 

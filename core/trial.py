@@ -178,16 +178,18 @@ class Trial:
         else:
             self._record.held[stream] = step, value, self.study._log.worker
 
-    def open_stream(self, step: int = 0) -> int:
+    def open_stream(self, step: int = 0, after: int | None = None) -> int:
         """Return the stream for one run of training; hooks call this when a fit begins.
 
         Args:
-            step: The step that the run reports first.
+            step: The step that the run reports first: 0 where training is fresh, whatever its steps count from.
+            after: The stream of the run that this one may go on from, if the caller has had one.
 
         Returns:
-            The stream of the curve that ends right before ``step``, if there is one (training goes on); or else of
-            the latest curve that leads from step 0 or 1 to ``step`` or beyond (training is restored from before its
-            last report); or else one that no other run of this trial has, in whatever thread or process.
+            The stream of the curve that ends right before ``step``, if there is one (training goes on), ``after`` if
+            there are several; or else of the latest curve that leads from step 0 or 1 to ``step`` or beyond (training
+            is restored from before its last report); or else one that no other run of this trial has, in whatever
+            thread or process.
         """
         step = as_whole(step, "open_stream: step")
         record, token = self._record, os.urandom(8).hex()
@@ -195,9 +197,9 @@ class Trial:
             self._refuse("takes no more reports")
         while True:
             self._send(*record.held_facts(self.study._log.worker))
-            ends = (s for s, c in sorted(record.curves.items()) if c.top == step - 1 and (s, step) not in record.claims)
+            ends = [s for s, c in record.curves.items() if c.top == step - 1 and (s, step) not in record.claims]
             taken = {s for s, _ in record.claims} | set(record.curves)
-            stream = next(ends, None)
+            stream = after if after in ends else min(ends, default=None)
             if stream is None:
                 covering = self._covering(step)
                 if covering is not None:  # unclaimed: training may be restored there again and again

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Any, TypeVar, cast
 
@@ -49,6 +50,35 @@ class Fit:
     values: Any = None
 
 
+@dataclass(eq=False)
+class Reference:
+    """A hook's trial, looked for when it is first needed: a model that was saved with its hook may outlive the study.
+
+    Attributes:
+        number: The trial's number.
+        trial: The trial; None: not looked for yet.
+        find: What returns it, and its arguments.
+    """
+
+    number: int
+    trial: Trial | None
+    find: tuple[Callable[..., Trial], tuple[Any, ...]] | None = None
+
+    def get(self) -> Trial:
+        """Return the trial."""
+        if self.trial is None:
+            assert self.find is not None
+            find, args = self.find
+            self.trial = find(*args)
+        return self.trial
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Reference:
+        return replace(self, trial=copy.copy(self.trial))
+
+    def __reduce__(self) -> Any:
+        return Reference, (self.number, None, self.find if self.trial is None else self.trial.__reduce__())
+
+
 class Hook:
     """A framework's callback that reports a metric to a trial and stops training when the trial is pruned.
 
@@ -70,6 +100,7 @@ class Hook:
     """
 
     _left: Fit | None = None  # its last fit, which another one may go on from
+    _stream: int | None = None  # of its last fit
 
     def __init__(self, trial: Trial, metric: str | None, mode: str | None, report_every: int) -> None:
         if not isinstance(trial, Trial):
@@ -85,6 +116,20 @@ class Hook:
         self.mode = mode
         self.report_every = report_every
         self._fit: Fit | None = None
+
+    @property
+    def trial(self) -> Trial:
+        """Where the reports go.
+
+        Raises:
+            StudyNotFound, StorageError: If the hook was loaded from a file, and its study is not there any more.
+        """
+        reference: Reference = vars(self)["trial"]
+        return reference.get()
+
+    @trial.setter
+    def trial(self, trial: Trial | Reference) -> None:
+        vars(self)["trial"] = trial if isinstance(trial, Reference) else Reference(trial.number, trial)
 
     def _start(self, step: int, after: int | None = None) -> None:
         """Begin a fit whose first step is ``step``, or raise `TrialPruned`.
@@ -111,16 +156,21 @@ class Hook:
 
     def _open(self, step: int) -> tuple[int, Reporter]:
         """Return the stream of a fit whose first step is ``step``, and what reports there."""
-        trial, stream = self.trial, self.trial.open_stream(step)
+        self._stream = stream = self.trial.open_stream(step, self._stream)
+        return stream, self._reporter(stream, step)
+
+    def _reporter(self, stream: int, step: int = 0) -> Reporter:
+        """Return what reports to a stream from ``step`` on, except for steps that are there already."""
+        trial = self.trial
         report, curve = reporter(trial, stream), trial._record.curves.get(stream)
         if curve is None or curve.top < step:
-            return stream, report
+            return report
         top = curve.top
 
         def report_new(value: float, step: int) -> bool:
             return report(value, step) if step > top else trial.pruned
 
-        return stream, report_new
+        return report_new
 
     def _refuse_pruned(self) -> None:
         known = self.trial.study.history.trials[self.trial.number]  # up to date, where other processes report too
@@ -247,7 +297,7 @@ class Hook:
 
     def __repr__(self) -> str:
         given = {k: v for k, v in vars(self).items() if k[0] != "_" and k not in _UNSHOWN and v is not None}
-        args = [f"trial={self.trial.number}", *(f"{k}={v!r}" for k, v in given.items())]
+        args = [f"trial={vars(self)['trial'].number}", *(f"{k}={v!r}" for k, v in given.items())]
         return f"{type(self).__name__}({', '.join(args)})"
 
 

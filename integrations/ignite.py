@@ -50,6 +50,8 @@ class IgnitePruningHandler(Hook):
         step = trainer.state.epoch - 1
         if self._fit is None or step < self._fit.source:
             return
+        if trainer._dataloader_iter is None:  # an exception has ended the run, of which Ignite tells no handler else
+            return
         if self._fit.values is not None and self._fit.values[0] >= step:
             self._warn(trainer)
             return

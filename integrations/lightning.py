@@ -29,7 +29,7 @@ class _Course(Fit):
     """One fit.
 
     Attributes:
-        first: The first epoch, and the first optimizer step, of it.
+        first: The first epoch, and the first optimizer step, of it; 0 where training is fresh.
         validated: Whether a validation has ended.
         before: The metric when the newest validation began.
         kind: What has ended when the metric is there, ``"validation"`` or ``"training"``; None: not known yet.
@@ -39,7 +39,7 @@ class _Course(Fit):
         least: The Trainer's ``min_epochs`` and ``min_steps``, if they were set aside.
     """
 
-    first: tuple[int, int] = (0, 1)
+    first: tuple[int, int] = (0, 0)
     validated: bool = False
     before: Any = None
     kind: str | None = None
@@ -105,7 +105,9 @@ class LightningPruningCallback(Hook):
         self._fit = None
         self._last: tuple[int, int] | None = None  # last step reported and count of a fit that may go on
         # a process forked off this one has but a copy of a study in memory; this leads it to the study itself
-        self._way = os.getpid(), None if self.trial.study._log.storage.shared else pickle.dumps(self.trial)
+        trial = vars(self)["trial"].trial  # one that was not looked for yet is found on whatever side of a fork
+        in_memory = trial is not None and not trial.study._log.storage.shared
+        self._way = os.getpid(), pickle.dumps(trial) if in_memory else None
 
     @property
     def monitor(self) -> str:
@@ -146,8 +148,10 @@ class LightningPruningCallback(Hook):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.fast_dev_run:
-            self._fit = _Course(-1, threading.get_ident(), first=(trainer.current_epoch, trainer.global_step + 1))
-            if self._last is not None and trainer.global_step > 0:  # training goes on
+            goes_on = trainer.global_step > 0
+            first = trainer.current_epoch, trainer.global_step + goes_on
+            self._fit = _Course(-1, threading.get_ident(), first=first)
+            if self._last is not None and goes_on:
                 self._fit.reported, self._fit.count = self._last
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:

@@ -34,6 +34,7 @@ class SkorchPruningCallback(Hook, Callback):
         self._check_direction(monitor, known_direction(monitor))
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self._check_direction(self.monitor, known_direction(self.monitor))  # of parameters that were set since
         self._refuse_pruned()
         self._fit = None
 
@@ -56,6 +57,22 @@ class SkorchPruningCallback(Hook, Callback):
         if last >= fit.begin and last > fit.reported and self.metric in net.history[-1]:
             self._see(fit, net.history[-1][self.metric], last, last=True)
         self._fit = None
+
+    @property
+    def monitor(self) -> str:
+        """Name of the column."""
+        return str(self.metric)
+
+    @monitor.setter
+    def monitor(self, monitor: str) -> None:
+        self.metric = monitor
+
+    def _get_param_names(self) -> list[str]:
+        return ["trial", "monitor", "mode", "report_every"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments; a trial is not looked for, as a net that was loaded may have outlived its study."""
+        return {name: getattr(self, name) for name in self._get_param_names()[1:]} | {"trial": vars(self)["trial"]}
 
     def __sklearn_clone__(self) -> SkorchPruningCallback:
         return copy.copy(self)

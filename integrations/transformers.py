@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -29,11 +30,13 @@ class TransformersPruningCallback(Hook, TrainerCallback):
 
     Raises:
         ValueError: When training goes on after an evaluation, or before: if the metric is not there, or its
-            direction is unknown or not the study's.
+            direction is unknown or not the study's. At the end of a training without any evaluation.
         RuntimeError: When the Trainer is made, if the ranks have different trials.
     """
 
     _runs: tuple[Any, ...] = ()  # states of the runs under way: one, or two that would be mixed up
+    _args: Any = None  # of the newest run
+    _between = False  # whether training is between two steps: one that has failed is not
 
     def __init__(
         self, trial: Trial, monitor: str = "eval_loss", mode: str | None = None, report_every: int = 1
@@ -52,14 +55,27 @@ class TransformersPruningCallback(Hook, TrainerCallback):
             )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._runs, self._count, self._due = (*self._runs, state), 0, False
+        # memory ran out, and the same training begins once more with smaller batches
+        again = args.auto_find_batch_size and args is self._args and self._fit is not None
+        self._args, self._runs = args, (*(() if again else self._runs), state)
+        self._between, self._count, self._due = True, 0, False
         self._seen: dict[str, float] = {}  # the newest value of every metric
         known = [entry["step"] for entry in state.log_history if self._name in entry]  # of a run that was resumed
         self._known = bool(known)
-        self._led(args, lambda: self._start(state.global_step + 1, known[-1] if known else None))
+        if args.eval_strategy == "no" and not args.eval_on_start:
+            warnings.warn(
+                f"{type(self).__name__}: eval_strategy is 'no', so nothing is evaluated during training unless another "
+                "callback asks for it; give TrainingArguments eval_strategy='epoch' or 'steps'.",
+                stacklevel=2,
+            )
+        begin = state.global_step and state.global_step + 1
+        start = self._restart if again else lambda: self._start(begin, known[-1] if known else None)
+        self._led(args, start)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
-        if not any(run is state for run in self._runs):
+        if not self._between or not any(run is state for run in self._runs):
+            return
+        if not any(name.startswith("eval_") for name in metrics):  # of a set that only another callback evaluates
             return
         self._seen.update(metrics)
         if args.process_index == 0:
@@ -71,8 +87,14 @@ class TransformersPruningCallback(Hook, TrainerCallback):
                 control.should_training_stop = True
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._between = False
         if self._seen and not self._count:
             raise self._missing(f"no metric is named {self.metric!r}", {"evaluation": self._seen})
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._between = True
+
+    on_epoch_end = on_step_end  # which may be cut short before the end of a step
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._runs = tuple(run for run in self._runs if run is not state)
@@ -89,6 +111,11 @@ class TransformersPruningCallback(Hook, TrainerCallback):
     def _name(self) -> str:
         name = str(self.metric)
         return name if name.startswith("eval_") else f"eval_{name}"
+
+    def _restart(self) -> None:
+        self._refuse_pruned()
+        fit = self._current()
+        fit.report = self._reporter(fit.stream)
 
     def _send(self) -> bool:
         return self._see(self._current(), self._seen[self._name], self._step, last=True)

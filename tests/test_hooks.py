@@ -1,6 +1,7 @@
 """Laws of the hooks, on real training: a table of framework's way to train x case, then each framework's own cases."""
 
 import copy
+import gc
 import math
 import multiprocessing
 import pickle
@@ -453,6 +454,25 @@ def test_a_copy_is_a_hook_of_the_same_trial(way, way_to_copy):
 
 
 @every_way
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_a_model_that_was_saved_with_its_hook_outlives_the_study(way, storage, tmp_path):
+    trial = inloop.create_study(storage=str(tmp_path / "s.db") if storage == "file" else None, seed=0).ask()
+    hook = way.hook(trial)
+    model, _ = way.fit(Run([hook]))
+    saved, shown, expected = pickle.dumps((model, hook)), repr(hook), way.predict(model)
+    del trial, hook, model
+    gc.collect()
+    for file in tmp_path.glob("s.db*"):
+        file.unlink()
+    model, hook = pickle.loads(saved)
+    np.testing.assert_array_equal(way.predict(model), expected)
+    for again in (hook, copy.copy(hook), copy.deepcopy(hook), clone(hook, safe=False), pickle.loads(saved)[1]):
+        assert repr(pickle.loads(pickle.dumps(again))) == shown
+    with pytest.raises((inloop.storage.StorageError, inloop.StudyNotFound), match=r"No server at|No study named"):
+        way.fit(Run([hook]))
+
+
+@every_way
 @pytest.mark.parametrize("where", [None, "before", "after"])
 def test_report_every_thins_but_keeps_the_last(way, where):
     trial = ask()
@@ -486,6 +506,18 @@ def test_a_resumed_fit_goes_on_with_its_curve(way, fresh, every):
     assert list(trial._record.curves) == [0]
     assert curve(trial) == {i: values[i] for i in ([0, 1, 2, 3, 4, 5, 6] if every == 1 else [2, 3, 6])}
     assert then != pytest.approx(first + then[:1])
+
+
+@every_way
+@pytest.mark.parametrize("same", [False, True], ids=["a hook each", "same hook"])
+def test_a_hook_goes_on_with_its_own_latest_fit(way, same):
+    trial = ask()
+    hook = way.hook(trial)
+    way.fit(Run([hook], rounds=3))
+    hook = hook if same else way.hook(trial)
+    model, _ = way.fit(Run([hook], rounds=3))
+    way.fit(Run([hook], rounds=2, resume=model))
+    assert {s: c.steps for s, c in trial._record.curves.items()} == {0: [0, 1, 2], 1: [0, 1, 2, 3, 4]}
 
 
 @every_way

@@ -1,8 +1,10 @@
 """Laws of the hook for Lightning, on real training of a small network."""
 
 import copy
+import gc
 import logging
 import math
+import os
 import pickle
 import signal
 import subprocess
@@ -349,6 +351,29 @@ def test_fits_and_copies_have_streams_of_their_own(way):
     assert isinstance(way(hook), Callback)
 
 
+def test_a_hook_outlives_its_study(tmp_path):
+    trial = inloop.create_study(storage=str(tmp_path / "s.db"), seed=0).ask()
+    hook = LightningPruningCallback(trial, "val_loss")
+    saved, shown = pickle.dumps(hook), repr(hook)
+    del trial, hook
+    gc.collect()
+    for file in tmp_path.glob("s.db*"):
+        file.unlink()
+    hook = pickle.loads(pickle.dumps(copy.deepcopy(pickle.loads(saved))))
+    assert repr(hook) == shown
+    with pytest.raises(inloop.StudyNotFound):
+        fit(None, hook=hook)
+
+
+def test_stages_that_count_epochs_and_steps_have_streams_of_their_own():
+    trial = ask()
+    for _ in range(2):
+        fit(trial, max_epochs=4)
+        fit(trial, max_epochs=2, val_check_interval=2)
+    curves = {s: c.steps for s, c in trial._record.curves.items()}
+    assert curves == {0: [0, 1, 2, 3], 1: [2, 4, 6, 8], 2: [0, 1, 2, 3], 3: [2, 4, 6, 8]}
+
+
 def test_two_fits_at_once_are_refused():
     trial = ask()
     hook = LightningPruningCallback(trial, "val_loss")
@@ -426,6 +451,47 @@ def test_ctrl_c_ends_the_search_and_keeps_what_was_told():
 
 
 # Several processes
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_process_that_is_alone_leads_no_ranks(rank, monkeypatch):
+    """Whoever has set ``LOCAL_RANK`` may have launched no other process."""
+    monkeypatch.delenv("INLOOP_LEADER", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+
+    def objective(trial):
+        hook = LightningPruningCallback(trial, "val_loss")
+        if trial.number == 0:
+            raise ValueError("bad parameters")
+        return fit(trial, hook=hook, max_epochs=1)[0].said[-1]
+
+    study = inloop.create_study(seed=0, sampler="random")
+    study.optimize(objective, n_trials=2, catch=ValueError)
+    assert [t.state.name for t in study.trials] == ["FAILED", "COMPLETE"]
+    worker = "import inloop; print(inloop.create_study(study_name='of a worker').study_name)"
+    assert subprocess.check_output([sys.executable, "-c", worker], text=True).strip() == "of a worker"
+
+
+LINGERING = """
+    import atexit, os, time
+    atexit.register(lambda: print("lingered" if time.monotonic() - end > 1.0 else "ended"))
+    import inloop
+    from inloop import ranks
+    study = inloop.create_study(seed=0)
+    ranks.lead(study.ask())
+    idle = study._log.storage.elsewhere()
+    idle.names()
+    {launched}
+    end = time.monotonic()
+"""
+
+
+@pytest.mark.parametrize(("launched", "end"), [("", "ended"), ("os.environ['LOCAL_RANK'] = '0'", "lingered")])
+def test_the_end_of_a_study_waits_for_ranks_only(launched, end):
+    code = textwrap.dedent(LINGERING).format(launched=launched)
+    env = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "INLOOP_LEADER")}
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, env=env).strip() == end
+
 
 SCRIPT = """
     import logging, os, sys, warnings

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import copy
+import gc
 import math
 import multiprocessing
 import os
@@ -277,6 +278,8 @@ class Transformers:
 
         class Watch(transformers.TrainerCallback):
             def on_evaluate(self, args, state, control, metrics, **kwargs):
+                if "eval_loss" not in metrics:
+                    return
                 if run.values:
                     metrics["eval_mine"] = run.values[len(run.seen)]
                 run.seen.append(metrics["eval_mine" if run.values else "eval_loss"])
@@ -300,7 +303,7 @@ class Transformers:
         args = transformers.TrainingArguments(self.folder, **{**settings, **given})
         early = transformers.EarlyStoppingCallback(2)
         data = [[{"x": x, "labels": int(y)} for x, y in zip(*d, strict=True)] for d in ((X, Y), (X_VALID, Y_VALID))]
-        trainer = transformers.Trainer(
+        self.trainer = trainer = transformers.Trainer(
             Linear(),
             args,
             train_dataset=data[0],
@@ -451,6 +454,22 @@ def test_a_copy_is_a_hook_of_the_same_trial(way, way_to_copy):
     assert [list(curve(trial, s)) for s in range(2)] == [[steps(way, 4)[i] for i in (2, 3)]] * 2
 
 
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_a_hook_outlives_its_study(way, storage, tmp_path):
+    trial = inloop.create_study(storage=str(tmp_path / "s.db") if storage == "file" else None, seed=0).ask()
+    hook = way.hook(trial)
+    saved, shown = pickle.dumps(hook), repr(hook)
+    del trial, hook
+    gc.collect()
+    for file in tmp_path.glob("s.db*"):
+        file.unlink()
+    hook = pickle.loads(saved)
+    for again in (hook, copy.copy(hook), copy.deepcopy(hook), clone(hook, safe=False)):
+        assert repr(pickle.loads(pickle.dumps(again))) == shown
+    with raises(way, (inloop.storage.StorageError, inloop.StudyNotFound), "No server at|No study named"):
+        way.fit(Run(hook))
+
+
 @pytest.mark.parametrize("stopping", [None, "before", "after"])
 def test_report_every_thins_but_keeps_the_last(way, stopping):
     trial = ask()
@@ -470,6 +489,28 @@ def test_a_resumed_fit_goes_on_with_its_curve(way):
         way.fit(Run(way.resumed(trial, model), 3, resume=model))
     assert list(trial._record.curves) == [0]
     assert list(curve(trial)) == steps(way, 5)
+
+
+def test_a_fit_is_no_end_of_what_a_loop_before_it_has_reported(way):
+    trial = ask()
+    for step in range(9):
+        trial.report(0.5, step)
+    for _ in range(2):
+        way.fit(Run(way.hook(trial)))
+    assert [list(curve(trial, s)) for s in range(3)] == [list(range(9)), *[steps(way, 4)] * 2]
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["a hook each", "same hook"])
+def test_a_hook_goes_on_with_its_own_latest_fit(way, same):
+    trial = ask()
+    hook = way.hook(trial)
+    way.fit(Run(hook, 2))
+    hook = hook if same else way.hook(trial)
+    model = way.fit(Run(hook, 2))
+    if isinstance(way, CatBoost):
+        hook.start = model.tree_count_
+    way.fit(Run(hook, 5, resume=True) if isinstance(way, Transformers) else Run(hook, 3, resume=model))
+    assert {s: c.steps for s, c in trial._record.curves.items()} == {0: steps(way, 2), 1: steps(way, 5)}
 
 
 def test_a_fit_restored_from_before_its_last_report_goes_on_with_its_curve(way):
@@ -667,8 +708,55 @@ def test_transformers_stopped_before_the_first_evaluation(tmp_path):
     args = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "no"}
     trainer = way.fit(Run(way.hook(trial)), beside=[Enough()], **args)
     assert (trainer.state.global_step, trial._record.curves) == (1, {})
-    with pytest.raises(ValueError, match="no metric is named 'eval_loss'"):
+    with (
+        pytest.raises(ValueError, match="no metric is named 'eval_loss'"),
+        pytest.warns(UserWarning, match="eval_strategy is 'no', so nothing is evaluated"),
+    ):
         way.fit(Run(way.hook(trial)), eval_strategy="no")
+
+
+def test_transformers_evaluates_at_the_start(tmp_path):
+    way, trial = Transformers(), ask()
+    way.folder = str(tmp_path)
+    for _ in range(2):
+        way.fit(Run(way.hook(trial), 3), eval_on_start=True)
+    assert {s: c.steps for s, c in trial._record.curves.items()} == {s: [0, 2, 4, 6] for s in range(2)}
+
+
+def test_transformers_evaluation_of_another_set_says_nothing_of_the_metric(tmp_path):
+    way, trial = Transformers(), ask()
+
+    class Test(way.transformers.TrainerCallback):
+        def on_epoch_end(self, args, state, control, **kwargs):
+            way.trainer.evaluate(metric_key_prefix="test")
+
+    way.folder = str(tmp_path)
+    way.fit(Run(way.hook(trial)), beside=[Test()], eval_strategy="steps", eval_steps=6, save_strategy="no")
+    assert list(curve(trial)) == [6, 8]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_transformers_after_a_step_that_failed(again, tmp_path):
+    """With smaller batches for want of memory the same fit begins once more; an evaluation afterwards is none of it."""
+    way, trial, failed = Transformers(), ask(), []
+    way.folder = str(tmp_path)
+
+    class Failing(way.transformers.TrainerCallback):
+        def on_pre_optimizer_step(self, args, state, control, **kwargs):
+            if state.global_step == 5 and not failed:
+                failed.append(list(curve(trial)))
+                raise RuntimeError("CUDA out of memory.")
+
+    if again:
+        way.fit(run := Run(way.hook(trial)), beside=[Failing()], auto_find_batch_size=True)
+        assert list(trial._record.curves) == [0]
+        assert list(curve(trial).values())[2:] == run.seen[-len(curve(trial)) + 2 :]
+    else:
+        with pytest.raises(RuntimeError, match="out of memory"):
+            way.fit(Run(way.hook(trial)), beside=[Failing()])
+        way.trainer.evaluate()
+        assert list(curve(trial)) == [2, 4]
+    assert failed == [[2, 4]]
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["new hook", "same hook"])
@@ -845,6 +933,20 @@ def test_ignite_says_which_of_several_evaluations_of_an_epoch_counts():
     assert curve(trial) == dict.fromkeys(range(3), 0.1)
 
 
+def test_ignite_evaluates_after_an_epoch_that_failed():
+    from ignite.engine import Engine, Events
+
+    way, trial = Ignite(), ask()
+    trainer = Engine(lambda engine, batch: 1 / (engine.state.epoch < 3))
+    evaluator = Engine(lambda engine, loss: engine.state.metrics.update(loss=loss))
+    way.hook(trial).attach(trainer, evaluator)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run([0.5]))
+    with pytest.raises(ZeroDivisionError):
+        trainer.run([0], max_epochs=5)
+    evaluator.run([0.9])
+    assert curve(trial) == {0: 0.5, 1: 0.5}
+
+
 def test_ignite_goes_on_between_two_evaluations():
     from ignite.engine import Engine, Events
 
@@ -885,6 +987,33 @@ def test_skorch_goes_on_from_what_a_callback_loads(first, tmp_path):
         net = way.net([keep, *([hook, load] if first else [load, hook])], epochs).fit(X, Y.astype("int64"))
     assert list(trial._record.curves) == [0]
     assert curve(trial) == {step: net.history[step, "valid_loss"] for step in (1, 2, 3, 4)}
+
+
+def test_skorch_parameters_of_the_hook():
+    way, trial = Skorch(), ask(direction="maximize")
+    net = way.net([("prune", way.hook(ask()))], 3).initialize()
+    arguments = {"trial", "monitor", "mode", "report_every"}
+    assert {k[18:] for k in net.get_params() if k.startswith("callbacks__prune__")} == arguments
+    net.set_params(callbacks__prune__monitor="valid_acc", callbacks__prune__report_every=2)
+    with pytest.raises(ValueError, match=r"'valid_acc' is to be maximized, but the direction of study"):
+        net.fit(X, Y.astype("int64"))
+    net.set_params(callbacks__prune__trial=trial).fit(X, Y.astype("int64"))
+    assert curve(trial) == {1: net.history[1, "valid_acc"], 2: net.history[2, "valid_acc"]}
+    with pytest.raises(ValueError, match="Invalid parameter 'metric'"):
+        net.set_params(callbacks__prune__metric="valid_loss")
+
+
+def test_skorch_a_net_that_was_saved_outlives_the_study():
+    way = Skorch()
+    net = way.net([("prune", way.hook(ask()))], 2).fit(X, Y.astype("int64"))
+    saved, expected = pickle.dumps(net), net.predict_proba(X)
+    del net
+    gc.collect()
+    net = pickle.loads(saved)
+    np.testing.assert_array_equal(net.predict_proba(X), expected)
+    assert net.get_params()["callbacks__prune__monitor"] == "valid_loss"
+    net.set_params(max_epochs=1, callbacks__prune=None).fit(X, Y.astype("int64"))
+    assert len(net.history) == 1
 
 
 def test_keras_evaluation_outside_a_fit():
