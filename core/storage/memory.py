@@ -82,8 +82,7 @@ class MemoryStorage(Storage):
     def append(self, study: str, events: Sequence[Event]) -> int:
         log = self._logs[study]
         held, last, new = log.events, log.last, []
-        log.lock.acquire()
-        try:
+        with log.lock:
             for event in events:
                 worker, seq, _, _, _ = event
                 if worker not in last and worker in self._gone.get(study, ()):
@@ -94,8 +93,6 @@ class MemoryStorage(Storage):
                     continue
                 new.append(event)
             held += new
-        finally:
-            log.lock.release()
         if not new or len(new) < len(events):
             return -1
         at = len(held) - len(new)

@@ -257,8 +257,8 @@ class SqlStorage(Storage):
             raise StorageError(f"{self} has a setting that its driver does not take: {error}.") from error
 
     def _transaction(self, c: sa.Connection, work: Callable[[], _T]) -> _T:
-        c.exec_driver_sql("START TRANSACTION")
         try:
+            c.exec_driver_sql("START TRANSACTION")
             result = work()
             c.exec_driver_sql("COMMIT")
         except BaseException:

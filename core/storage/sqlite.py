@@ -154,9 +154,9 @@ class SqliteStorage(Storage):
 
     def close(self) -> None:
         with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
-                self._connection.close()
-            self._connection = None
+            connection, self._connection = self._connection, None
+            if connection is not None and self._pid == os.getpid():
+                connection.close()
 
     def _page(self, study: str, first: int, since: int, limit: int) -> list[Event]:
         """Return the next events, and see that the log goes on from the event before them."""
@@ -209,7 +209,7 @@ class SqliteStorage(Storage):
             try:
                 if self._connection is None or self._connection.read_only:
                     self._connection = self._open(study, make)
-                return work(self._connection, *given)
+                return self._connection.do(work, *given)
             except sqlite3.Error as error:
                 raise self._trouble(error) from error
 
@@ -263,7 +263,7 @@ class SqliteStorage(Storage):
 
 
 class _Connection:
-    """One process's connection to a file: the SQL, with no transactions of its own."""
+    """One process's connection to a file: the SQL, in methods that are called by `do`."""
 
     def __init__(self, path: str, timeout: float, make: bool) -> None:
         self._path = path
@@ -338,36 +338,41 @@ class _Connection:
                     raise
                 time.sleep(0.01)
 
-    def create(self, study: str, uid: str, lines: list[str]) -> int | None:
-        """Start a log and return the id of its first event, None if there is one that starts with another event."""
-        self._begin()
+    def do(self, work: Callable[..., _T], *given: Any) -> _T:
+        """Do ``work``, a method of this class, and roll back the transaction that it has begun and not ended.
+
+        A signal may end it as soon as the transaction has begun, and another one the rolling back.
+        """
         try:
-            first = self.first(study)
-            if first is None:
-                row = self._run("INSERT INTO study (name) VALUES (?)", (study,)).lastrowid
-                assert row is not None
-                first = row * _POSITIONS
-                self._insert(first, lines)
-            elif from_json_lines([self.rows(first, 1)[0][1]])[0].uid != uid:
-                first = None
-            self._run("COMMIT")
+            if self._sql.in_transaction:
+                self._rollback()
+            return work(self, *given)
         except BaseException:
             self._rollback()
             raise
+
+    def create(self, study: str, uid: str, lines: list[str]) -> int | None:
+        """Start a log and return the id of its first event, None if there is one that starts with another event."""
+        self._begin()
+        first = self.first(study)
+        if first is None:
+            row = self._run("INSERT INTO study (name) VALUES (?)", (study,)).lastrowid
+            assert row is not None
+            first = row * _POSITIONS
+            self._insert(first, lines)
+        elif from_json_lines([self.rows(first, 1)[0][1]])[0].uid != uid:
+            first = None
+        self._run("COMMIT")
         return first
 
     def delete(self, study: str) -> bool:
         """Remove a log; return whether there was one."""
         self._begin()
-        try:
-            first = self.first(study)
-            if first is not None:
-                self._run("DELETE FROM event WHERE id >= ? AND id < ?", (first, first + _POSITIONS))
-                self._run("DELETE FROM study WHERE name = ?", (study,))
-            self._run("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
+        first = self.first(study)
+        if first is not None:
+            self._run("DELETE FROM event WHERE id >= ? AND id < ?", (first, first + _POSITIONS))
+            self._run("DELETE FROM study WHERE name = ?", (study,))
+        self._run("COMMIT")
         self.shorten()
         return first is not None
 
@@ -389,9 +394,6 @@ class _Connection:
         except sqlite3.IntegrityError:
             self._rollback()
             return self._append_rest(first, events)
-        except BaseException:
-            self._rollback()
-            raise
         self._wrote(sum(map(len, lines)))
         return at - len(events) + 1 - first
 
@@ -406,17 +408,13 @@ class _Connection:
             return "", 1
         start = first + since - 1  # the event before them, too: if it is there, none can be missing unseen
         self._begin()
-        try:
-            count, last, joined = self.joined(start, _PAGE)
-            if not 0 < count < _PAGE or last - start + 1 != count or any(_opening(e) in joined for e in events):
-                self._run("ROLLBACK")
-                return None
-            lines = [to_json(e) for e in events]
-            self._insert(last + 1, lines)
-            self._run("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
+        count, last, joined = self.joined(start, _PAGE)
+        if not 0 < count < _PAGE or last - start + 1 != count or any(_opening(e) in joined for e in events):
+            self._run("ROLLBACK")
+            return None
+        lines = [to_json(e) for e in events]
+        self._insert(last + 1, lines)
+        self._run("COMMIT")
         self._wrote(sum(map(len, lines)))
         return joined, count
 
@@ -445,15 +443,11 @@ class _Connection:
     def _append_rest(self, first: int, events: Sequence[Event]) -> int | None:
         """Append those events that are not in the log; return -1, None if there is no log."""
         self._begin()
-        try:
-            head = self.last(first)
-            if head is not None:
-                held = {uid for worker in {e[0] for e in events} for uid in self._uids(first, worker)}
-                self._insert(head + 1, [to_json(e) for e in events if (e[0], e[1]) not in held])
-            self._run("COMMIT")
-        except BaseException:
-            self._rollback()
-            raise
+        head = self.last(first)
+        if head is not None:
+            held = {uid for worker in {e[0] for e in events} for uid in self._uids(first, worker)}
+            self._insert(head + 1, [to_json(e) for e in events if (e[0], e[1]) not in held])
+        self._run("COMMIT")
         return None if head is None else -1
 
     def _uids(self, first: int, worker: str) -> list[tuple[str, int]]:
