@@ -185,6 +185,7 @@ class History:
         unknown: Count of events by kind that this version does not know.
         events: How many events of the log are folded in.
         damage: What is wrong with the event after them; empty where none was found.
+        torn: Whether an interrupt may have left that event folded in by half; see `anew`.
     """
 
     def __init__(self) -> None:
@@ -213,6 +214,8 @@ class History:
         self.newest: dict[str, int] = {}  # worker -> number of the trial it created last
         self.events = 0
         self.damage = ""
+        self.torn = False
+        self._known: list[FrozenTrial] = []  # objects that the next trials are to be
         self._changed: list[int] = []  # trial numbers, once per change of parameters
         self._encoded: dict[Space, Encoded] = {}
         self.finals = FinalsByStream(self)
@@ -246,6 +249,7 @@ class History:
         if self.damage:
             raise StorageError(self.damage)
         folds = self._fold
+        self.torn = True
         for e in events:
             fold = folds.get(e[2])
             if fold is not None:
@@ -256,6 +260,14 @@ class History:
             else:
                 self.unknown[e.kind] += 1
             self.events += 1
+        self.torn = False
+
+    def anew(self) -> History:
+        """Return a history without events, for the whole log: its trials and spaces will be the objects of this one."""
+        new = History()
+        new._known = max(self.trials, self._known, key=len)
+        new.spaces = dict(self.spaces)
+        return new
 
     def _refuse(self, e: Event, error: Exception) -> None:
         if e.kind == "study" and isinstance(error, ValueError):
@@ -265,6 +277,7 @@ class History:
             f"the log of study {study!r} makes no sense: event {self.events} is {e!r:.200} ({error!r}); "
             "`inloop check` finds all such events."
         )
+        self.torn = False  # to read it again would not help
         raise StorageError(self.damage) from error
 
     # Questions of samplers
@@ -371,6 +384,11 @@ class History:
         number = len(self.trials)
         at, takes_queued, lease = e.data
         trial = FrozenTrial(number, e.worker, at, lease)
+        if number < len(self._known):  # which has handles, and what these have not written yet
+            known = self._known[number]
+            unwritten = known.held, known.unsent
+            FrozenTrial.__init__(known, number, e.worker, at, lease)
+            trial, (trial.held, trial.unsent) = known, unwritten
         if takes_queued and self.queue:
             trial.queued, attrs, trial.retry = self.queue.popleft()
             trial.user_attrs.update(attrs)

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .events import Event, as_event
@@ -93,13 +93,13 @@ class Log:
         self._quiet = True  # nobody else has written since the last trial was created
 
     def _enter_process(self) -> None:
-        self._born = forks[0]
         #: Random name of this process in the log.
         self.worker = os.urandom(8).hex()
         self._seq = 0
         self._spoke = 0.0
         self._beating = False
         self._ticked = 0.0  # when the thread that beats, or who looks for silent workers, last ran
+        self._born = forks[0]  # last: an interrupt may come before
 
     def write(self, *facts: Fact) -> None:
         """Append facts, all or none, and fold in what is new in the log."""
@@ -107,6 +107,8 @@ class Log:
             if self._born != forks[0]:
                 self._after_fork()
             if facts:
+                if self.history.torn:
+                    self.read()
                 events = [self._event(*fact) for fact in facts]
                 at, others = self.storage.exchange(self.name, events, self.history.events)
                 if others:  # all before the own ones; or else those are read with them
@@ -124,6 +126,8 @@ class Log:
         with self.lock:
             if self._born != forks[0]:
                 self._after_fork()
+            if self.history.torn:
+                self.read()
             event = self._event(*fact)
             at = self.storage.append_next(self.name, event, self.history.events)
             if at is None:
@@ -153,6 +157,8 @@ class Log:
 
     def read(self) -> None:
         """Do what `sync` does, for a caller that has the lock."""
+        if self.history.torn:
+            self.history = self.history.anew()
         events = self.storage.read(self.name, self.history.events, _PAGE)
         if len(events) == _PAGE:
             with _no_collections():
@@ -209,6 +215,14 @@ class Log:
         """
         return self.write_next(_end(trial, state, value))
 
+    def abandon(self, trials: Iterable[FrozenTrial] = ()) -> None:
+        """End trials as FAILED after an interrupt, and those that it has kept from being handed out at all."""
+        with self.lock:
+            self.sync()
+            mine = [t for t in map(self.history.trials.__getitem__, self.history.running) if t.worker == self.worker]
+            for trial in (*trials, *(t for t in mine if t.unsent is None)):
+                self.finish(trial, TrialState.FAILED, None)
+
     def expire(self) -> None:
         """Declare the trials of workers LOST that were silent for longer than their lease."""
         if self._heard:  # somebody else has written here
@@ -246,9 +260,10 @@ class Log:
     def _beat(self) -> None:
         """Have a thread renew the leases while this process has running trials."""
         if self.lease and not self._beating:
-            self._beating, self._ticked = True, time.monotonic()
+            self._ticked = time.monotonic()
             thread = threading.Thread(target=_beats, args=(weakref.ref(self),), name="inloop-lease", daemon=True)
             thread.start()
+            self._beating = True  # after an interrupt rather two threads than none
 
     def _beat_once(self) -> bool:
         """Renew the lease if it needs it; return whether to go on: also for a lease after the last trial."""
@@ -282,8 +297,8 @@ def _end(trial: FrozenTrial, state: TrialState, value: float | None) -> Fact:
 def _no_collections() -> Iterator[None]:
     """Leave cyclic garbage alone: looking for it takes 40 % of the time in which a long log is read, and finds none."""
     on = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if on:

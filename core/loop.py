@@ -44,9 +44,10 @@ class Budget:
             except StudyStopped as why:
                 logger.info("%s", why)
                 return None
+            record = trial._record
+            self.running[record.number] = record  # with no call before, which an interrupt could end
             if self._left is not None:
                 self._left -= 1
-            self.running[trial.number] = trial._record
             return trial
 
     def done(self, trial: Trial) -> None:
@@ -60,8 +61,7 @@ class Budget:
     def fail(self) -> None:
         """Hand out no more trials and record those that run as FAILED: they end at their next report."""
         self.close()
-        for record in list(self.running.values()):
-            self._study._log.finish(record, TrialState.FAILED, None)
+        self._study._log.abandon(list(self.running.values()))
 
 
 def run(

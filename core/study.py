@@ -18,7 +18,7 @@ from .log import Log
 from .record import COMPLETE, FAILED, LOST, RUNNING, FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .space import Space
-from .storage import MemoryStorage, Storage
+from .storage import MemoryStorage, Storage, StorageError
 from .trial import Trial, TrialLost, as_value, as_whole
 from .union import check_same_kind
 
@@ -173,16 +173,20 @@ class Study:
         """
         if self._stopped:
             raise StudyStopped("The study was stopped; study.optimize(...) or study.resume() goes on with it.")
-        with self._log.lock:
-            fixed = self._declared(space)
-            record = self._start_alone(fixed) if self._log.alone else None
-            if record is None:
-                record = self._start(fixed)
-            try:
+        record = None
+        try:
+            with self._log.lock:
+                fixed = self._declared(space)
+                record = self._start_alone(fixed) if self._log.alone else None
+                if record is None:
+                    record = self._start(fixed)
                 return Trial(self, record, self._propose(record, fixed))
-            except BaseException:
+        except BaseException as error:
+            if record is not None:
                 self._log.finish(record, FAILED, None)
-                raise
+            elif not isinstance(error, StudyStopped | StorageError):  # an interrupt, say, right after the start
+                self._log.abandon()
+            raise
 
     def _start(self, fixed: Space | None) -> FrozenTrial:
         """Return a new trial, or raise `StudyStopped` where the grid is exhausted."""
@@ -243,13 +247,15 @@ class Study:
         if n < 1:
             raise ValueError(f"ask_batch: n must be at least 1, got {n!r}.")
         trials: list[Trial] = []
-        while len(trials) < n:
-            try:
+        try:
+            while len(trials) < n:
                 trials.append(self.ask(space))
-            except StudyStopped:
-                if not trials:
-                    raise
-                break
+        except StudyStopped:
+            if not trials:
+                raise
+        except BaseException:  # nobody has got them
+            self._log.abandon(trial._record for trial in trials)
+            raise
         return trials
 
     def tell(

@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -20,9 +21,11 @@ import inloop
 import pytest
 from inloop import StudyNotFound, TrialState
 from inloop.events import Event
+from inloop.history import History
 from inloop.pruners import NopPruner
+from inloop.reporter import reporter
 from inloop.samplers import RandomSampler
-from inloop.storage import ClientStorage, Server, SqliteStorage, StorageError, open_storage
+from inloop.storage import ClientStorage, MemoryStorage, Server, SqliteStorage, StorageError, open_storage
 
 FORK = multiprocessing.get_context("fork")
 
@@ -752,3 +755,123 @@ def test_what_is_told_at_exit_is_kept(tmp_path):
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), path], check=True)
     assert inloop.load_study("s", path).trials[1].value == 1.0
+
+
+# Interrupts
+
+
+def interrupted_at(n, work):
+    """Do ``work`` with a Ctrl-C at the n-th moment at which Python would look for one here; return whether it came.
+
+    Python looks when it enters a function and when it comes back from one that is written in C.
+    """
+    left = n
+
+    def look(frame, event, arg):
+        nonlocal left
+        if event in ("call", "c_return") and frame.f_globals["__name__"].startswith("inloop."):
+            left -= 1
+            if left == 0:
+                signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(look)
+    try:
+        work()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    return left <= 0
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda storage, n: storage.create(f"s{n}", header(f"s{n}")),
+        lambda storage, n: storage.delete("s"),
+        lambda storage, n: storage.append("s", [report("a", 2 * n)]),
+        lambda storage, n: storage.append("s", [report("a", 2 * n), report("a", 2 * n + 1)]),
+        lambda storage, n: storage.append("s", [*header(), report("a", n)]),  # one is a repeat
+        lambda storage, n: storage.append_next("s", report("a", n), 2),
+        lambda storage, n: storage.exchange("s", [report("a", n)], 1),
+        lambda storage, n: storage.read("s", 0),
+        lambda storage, n: storage.names(),
+    ],
+)
+@pytest.mark.parametrize("where", ["memory", "sqlite"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where garbage is collected
+def test_a_ctrl_c_in_a_storage_leaves_it_open_to_all(tmp_path, where, work):
+    path = tmp_path / "s.db"
+    storage = SqliteStorage(path) if where == "sqlite" else MemoryStorage()
+    others = SqliteStorage(path, timeout=0.1) if where == "sqlite" else storage
+    came, n = True, 0
+    while came:
+        n += 1
+        if "s" not in others.names():
+            others.create("s", header())
+            others.append("s", [report(f"b{n}", 0)])
+        came = interrupted_at(n, lambda: work(storage, n))  # noqa: B023
+        others.create(f"others{n}", header(f"others{n}"))
+        storage.append(f"others{n}", [report("b", 0)])
+        assert len(others.read(f"others{n}", 0)) == 2
+    assert n > 1
+
+
+def told(history):
+    curves = [{s: (c.steps, c.values, c.bests) for s, c in t.curves.items()} for t in history.trials]
+    trials = [(t.number, t.state, t.value, t.params, c) for t, c in zip(history.trials, curves, strict=True)]
+    return trials, history.states, history.told, list(history.running), history.fullest, history.events
+
+
+def run_trials(study, other):
+    def objective(trial):
+        x = trial.suggest_float("x", 0, 1)
+        if other is not None:  # another worker writes in between
+            other.set_user_attr("n", trial.number)
+        report = reporter(trial, 0)
+        for step in range(3):
+            if report(x, step):
+                break
+        return x
+
+    study.optimize(objective, n_trials=2)
+
+
+def ask_for_some(study, other):
+    study.ask_batch(2, {"x": inloop.Float(0, 1)})
+
+
+@pytest.mark.parametrize("work", [run_trials, ask_for_some])
+@pytest.mark.parametrize("where", ["memory", "sqlite", "two on sqlite"])
+def test_a_ctrl_c_at_any_moment_leaves_nothing_half_done(tmp_path, where, work):
+    path = str(tmp_path / "s.db")
+    storage = MemoryStorage() if where == "memory" else SqliteStorage(path)
+    settings = {"storage": storage, "sampler": "random", "pruner": "median"}
+    came, n = True, 1
+    while came:
+        study = inloop.create_study(study_name=f"s{n}", seed=n, **settings)
+        other = inloop.load_study(f"s{n}", path) if where == "two on sqlite" else None
+        came = interrupted_at(n, lambda: work(study, other))  # noqa: B023
+        if came or work is run_trials:
+            assert not [t for t in study.trials if t.state is TrialState.RUNNING], n
+        fresh = History()
+        fresh.apply(storage.read(f"s{n}", 0))
+        assert told(study.history) == told(fresh), n
+        if where != "memory":
+            with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as writer:
+                writer.execute("BEGIN IMMEDIATE")  # nobody keeps the file
+        study.tell(study.ask(), 1.0)
+        if other is not None:
+            other._log.storage.close()
+        n += 1 if where == "memory" else 11
+
+
+def test_a_sampler_that_fails_in_a_batch_leaves_no_trial_running():
+    class Fails(RandomSampler):
+        def ask(self, space, history, number, rng):
+            return super().ask(space, history, number, rng) if number < 3 else 1 / 0
+
+    study = inloop.create_study(sampler=Fails(), space={"x": inloop.Float(0, 1)}, seed=0)
+    with pytest.raises(ZeroDivisionError):
+        study.ask_batch(5)
+    assert [t.state for t in study.trials] == 4 * [TrialState.FAILED]
