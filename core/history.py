@@ -183,6 +183,7 @@ class History:
         uid: Unique id of the study, that of its first event; a name may be given twice, in two storages.
         earlier: Trials of earlier studies, uid of the study and number there -> (space id, stored parameters, loss).
         unknown: Count of events by kind that this version does not know.
+        heard: Worker -> the time of day that it wrote last, by its own clock.
         events: How many events of the log are folded in.
         damage: What is wrong with the event after them; empty where none was found.
         torn: Whether an interrupt may have left that event folded in by half; see `anew`.
@@ -212,6 +213,7 @@ class History:
         self.earlier: dict[tuple[str, int], tuple[str, dict[str, Any], float]] = {}
         self.unknown: Counter[str] = Counter()
         self.newest: dict[str, int] = {}  # worker -> number of the trial it created last
+        self.heard: dict[str, float] = {}
         self.events = 0
         self.damage = ""
         self.torn = False
@@ -235,7 +237,7 @@ class History:
             "study": self._study,
             "taken": self._taken,
             "stream": self._stream,
-            "beat": lambda e: None,
+            "beat": self._beat,
             "rest": lambda e: None,
         }
 
@@ -396,6 +398,10 @@ class History:
         self.running[number] = None
         self.states[RUNNING] += 1
         self.newest[e.worker] = number
+        self.heard[e.worker] = at
+
+    def _beat(self, e: Event) -> None:
+        self.heard[e.worker] = math.inf if e.data is None else float(e.data)  # older versions tell no time
 
     def _taken(self, e: Event) -> None:
         trial = self.trials[e.trial]
@@ -471,6 +477,7 @@ class History:
         if trial.finished:
             return
         name, value, at = e.data
+        self.heard[e.worker] = at
         state = TrialState[name]
         if trial.pruned and state is not LOST:
             state = PRUNED  # pruned is pruned, whatever is told afterwards
@@ -498,7 +505,7 @@ class History:
 
     def _give_back(self, trial: FrozenTrial) -> None:
         """Offer the parameters of a lost trial again, but not for ever."""
-        params = {**trial.proposed, **trial.params}
+        params = {**trial.proposed, **(trial.queued or {}), **trial.params}
         if params and trial.retry < self.header.get("retry", 1):
             self.queue.appendleft((params, trial.user_attrs, trial.retry + 1))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import os
 import threading
 import time
@@ -20,6 +21,8 @@ from .storage import Storage
 logger = logging.getLogger("inloop")
 
 _PAGE = 5000  # events read at once: a long log need not be in memory as events
+#: Leases after which a worker counts as dead that was silent before this process looked: clocks may be wrong.
+_SILENCE = 10
 _DOZE = 60.0  # seconds for which the thread that beats sleeps at most, whatever the lease
 _FORK_WAIT = 0.2  # seconds; what a thread does at a log takes milliseconds, unless it waits
 
@@ -68,8 +71,9 @@ class Log:
 
     A trial of a shared storage is leased to the process that runs it: every event of the process
     renews the lease, and a daemon thread does so while it is silent. Whoever has heard nothing of a
-    process for a whole lease, by its own clock, may declare the trials of that process LOST. A pause
-    of its own, as of a stopped container, is nobody's silence.
+    process for a whole lease, by its own clock, may declare the trials of that process LOST; who opens
+    a study may do so at once where the times in the log tell of ten leases of silence. A pause of its own,
+    as of a stopped container, is nobody's silence.
 
     Args:
         name: The study's name in ``storage``.
@@ -90,6 +94,7 @@ class Log:
         self._enter_process()
         _logs.add(self)
         self.sync()
+        self._look_back()
         self._quiet = True  # nobody else has written since the last trial was created
 
     def _enter_process(self) -> None:
@@ -97,6 +102,7 @@ class Log:
         self.worker = os.urandom(8).hex()
         self._seq = 0
         self._spoke = 0.0
+        self._dated = -math.inf  # when it last wrote the time of day
         self._beating = False
         self._ticked = 0.0  # when the thread that beats, or who looks for silent workers, last ran
         self._born = forks[0]  # last: an interrupt may come before
@@ -188,6 +194,7 @@ class Log:
             return self._created() if written else None
 
     def _created(self) -> FrozenTrial:
+        self._dated = time.monotonic()
         self._beat()
         self.alone, self._quiet = self._quiet, True
         return self.history.trials[self.history.newest[self.worker]]
@@ -235,6 +242,14 @@ class Log:
                     logger.warning("trial %d is LOST: nothing heard of its worker for %.0f s", trial.number, seconds)
                     self.finish(trial, TrialState.LOST, None)
 
+    def _look_back(self) -> None:
+        """Take those for silent that have long been so, by the time of day, when this process opens the study."""
+        now, today = time.monotonic(), time.time()
+        for trial in map(self.history.trials.__getitem__, self.history.running):
+            seconds = today - self.history.heard.get(trial.worker, today)
+            if seconds > _SILENCE * trial.lease:
+                self._heard[trial.worker] = now - seconds
+
     def forgive(self) -> None:
         """Take all workers for heard of now: this process was paused, and they may have been with it."""
         with self.lock:
@@ -270,12 +285,14 @@ class Log:
         with self.lock:
             self._tick()
             mine = any(self.history.trials[n].worker == self.worker for n in self.history.running)
-            quiet = time.monotonic() - self._spoke
+            now = time.monotonic()
+            quiet = now - self._spoke
             if self._born != forks[0] or (not mine and quiet > self.lease):
                 self._beating = False
                 return False
-            if mine and quiet >= self.lease / 4:
-                self.write(("beat", -1, None))
+            if mine and (quiet >= self.lease / 4 or now - self._dated >= self.lease):
+                self.write(("beat", -1, time.time()))
+                self._dated = now
             return True
 
     def _after_fork(self) -> None:

@@ -23,7 +23,7 @@ from inloop import Categorical, Float, Int, Space, Trial, TrialLost, TrialState
 from inloop.parallel import width
 from inloop.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner, ThresholdPruner
 from inloop.reporter import reporter
-from inloop.samplers import RandomSampler
+from inloop.samplers import GridSampler, RandomSampler
 
 SPACE = Space({"x": Float(-1, 1), "k": Int(1, 5), "c": Categorical(["a", "b"])})
 
@@ -662,6 +662,69 @@ def test_the_trial_of_a_silent_worker_is_lost_and_offered_again(tmp_path):
     assert study.trials[0].state is TrialState.LOST
     again = [t for t in study.trials[1:] if t.queued and t.queued.get("x") == x]
     assert [t.retry for t in again] == [1]
+
+
+@contextlib.contextmanager
+def clock_behind(seconds):
+    """Have the time of day be some seconds ago."""
+    now = time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() - seconds)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("seconds", "beats", "lost"),
+    [
+        (0, [], False),
+        (300, [], False),  # clocks may be wrong
+        (-3600, [], False),
+        (3600, [], True),
+        (3600, [-3500.0], True),
+        (3600, [-3500.0, -10.0], False),
+        (3600, [None], False),  # of an older version, which tells no time
+    ],
+)
+def test_who_was_silent_long_before_the_study_was_opened_is_lost_at_once(tmp_path, seconds, beats, lost):
+    place, sampler = {"study_name": "s", "storage": str(tmp_path / "s.db")}, GridSampler({"x": [1, 2, 3]})
+    silent = inloop.create_study(**place, sampler=sampler, seed=0)
+    with clock_behind(seconds):
+        trial = silent.ask()
+    silent._log.write(*(("beat", -1, beat and time.time() + beat) for beat in beats))
+    study = inloop.load_study(**place, sampler=sampler)
+    study.optimize(lambda t: t.suggest_int("x", 1, 3))
+    assert study.trials[0].state is (TrialState.LOST if lost else TrialState.RUNNING)
+    kept = [] if lost else [trial._proposal["x"]]
+    assert sorted(kept + [t.params["x"] for t in study.trials[1:]]) == [1, 2, 3]
+    if lost:
+        with pytest.raises(TrialLost):
+            silent.tell(trial, 1.0)
+
+
+@pytest.mark.parametrize("reports", [False, True])
+def test_enqueued_parameters_outlive_the_worker_that_dies_with_them(tmp_path, reports):
+    place = {"study_name": "s", "storage": str(tmp_path / "s.db"), "sampler": "random"}
+    dies = inloop.create_study(**place, seed=0)
+    dies.enqueue_trial({"x": 0.125})
+    with clock_behind(3600):
+        trial = dies.ask()
+    if reports:
+        trial.report(trial.suggest_float("x", 0, 1), 0)
+        trial.should_prune()
+    study = inloop.load_study(**place)
+    study.optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=1)
+    assert study.best_params == {"x": 0.125}
+
+
+def test_a_worker_that_is_never_silent_writes_the_time_of_day_too(tmp_path):
+    study = inloop.create_study(storage=str(tmp_path / "s.db"), study_name="s", seed=0, lease=0.2)
+    trial, start, step = study.ask(), time.time(), 0
+    while time.time() - start < 2.0:
+        trial.report(0.5, step)
+        trial.should_prune()
+        step += 1
+        time.sleep(0.01)
+        assert time.time() - study._history.heard[study._log.worker] < 1.5
 
 
 def test_a_worker_that_comes_back_is_told(tmp_path):
