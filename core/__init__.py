@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import pruners, samplers, storage
 from .distributions import Categorical, Float, Int
+from .fixed import FixedTrial
 from .hints import SpaceWarning
 from .record import FrozenTrial, TrialState
 from .refine import refine
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Categorical",
+    "FixedTrial",
     "Float",
     "FrozenTrial",
     "Int",

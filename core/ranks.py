@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import loop
 from .distributions import Distribution
 from .events import Event
+from .fixed import FixedTrial
 from .record import FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .storage import MemoryStorage, Storage
@@ -65,7 +66,11 @@ def lead(trial: Trial) -> None:
     It launches none where ``LOCAL_RANK`` is set already: whoever has set it has launched all ranks there are.
     """
     study = trial.study
-    if isinstance(study, FollowedStudy) or ("LOCAL_RANK" in os.environ and not study._led):
+    if (
+        isinstance(study, FollowedStudy)
+        or isinstance(trial, FixedTrial)
+        or ("LOCAL_RANK" in os.environ and not study._led)
+    ):
         return
     name, log = study.study_name, study._log
     if not study._led:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Any, TypeVar, cast
 
-from inloop import Trial, TrialPruned, TrialState
+from inloop import FixedTrial, Trial, TrialPruned, TrialState
 from inloop.reporter import Reporter, reporter
 
 _T = TypeVar("_T")
@@ -239,6 +239,8 @@ class Hook:
         Raises:
             RuntimeError: On every rank, if a rank has another trial.
         """
+        if isinstance(self.trial, FixedTrial):  # nothing of it decides how a rank trains
+            return
         study, number = self.trial.study, self.trial.number
         here = (study._log.history.uid, number)
         if not everywhere(broadcast(here) == here):
@@ -265,7 +267,7 @@ class Hook:
             raise ValueError(
                 f"{name}: is {metric!r} to be minimized or maximized? That is not known: give mode='min' or 'max'."
             )
-        if _DIRECTIONS[mode] != study:
+        if _DIRECTIONS[mode] != study and not isinstance(self.trial, FixedTrial):
             raise ValueError(
                 f"{name}: the metric {metric!r} is to be {_DIRECTIONS[mode]}d, but the direction of study "
                 f"{self.trial.study.study_name!r} is {study!r}; report a metric of that direction, or create the study "

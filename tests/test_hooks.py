@@ -454,6 +454,15 @@ def test_a_copy_is_a_hook_of_the_same_trial(way, way_to_copy):
 
 
 @every_way
+@pytest.mark.parametrize("metric", ["logloss", "auc"])
+def test_with_a_fixed_trial_training_goes_to_its_end(way, metric):
+    hook = way.hook(inloop.FixedTrial({}), way.name(metric))
+    for again in (hook, copy.deepcopy(hook), pickle.loads(pickle.dumps(hook))):
+        model, values = way.fit(Run([again], metric=(metric,)))
+        assert way.rounds(model) == len(values) == 6
+
+
+@every_way
 @pytest.mark.parametrize("storage", ["memory", "file"])
 def test_a_model_that_was_saved_with_its_hook_outlives_the_study(way, storage, tmp_path):
     trial = inloop.create_study(storage=str(tmp_path / "s.db") if storage == "file" else None, seed=0).ask()

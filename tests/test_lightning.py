@@ -351,6 +351,14 @@ def test_fits_and_copies_have_streams_of_their_own(way):
     assert isinstance(way(hook), Callback)
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_with_a_fixed_trial_training_goes_to_its_end(mode, monkeypatch):
+    monkeypatch.delenv("INLOOP_LEADER", raising=False)
+    _, t = fit(None, hook=LightningPruningCallback(inloop.FixedTrial({}), "both_loss", mode))
+    assert t.current_epoch == 4
+    assert "INLOOP_LEADER" not in os.environ, "it leads no ranks"
+
+
 def test_a_hook_outlives_its_study(tmp_path):
     trial = inloop.create_study(storage=str(tmp_path / "s.db"), seed=0).ask()
     hook = LightningPruningCallback(trial, "val_loss")

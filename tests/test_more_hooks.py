@@ -454,6 +454,14 @@ def test_a_copy_is_a_hook_of_the_same_trial(way, way_to_copy):
     assert [list(curve(trial, s)) for s in range(2)] == [[steps(way, 4)[i] for i in (2, 3)]] * 2
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_with_a_fixed_trial_training_goes_to_its_end(way, mode):
+    hook = way.hook(inloop.FixedTrial({}), way.custom, mode=mode)
+    for again in (hook, copy.deepcopy(hook), pickle.loads(pickle.dumps(hook))):
+        way.fit(run := Run(again, values=list(WORSE)))
+        assert len(run.seen) == 4
+
+
 @pytest.mark.parametrize("storage", ["memory", "file"])
 def test_a_hook_outlives_its_study(way, storage, tmp_path):
     trial = inloop.create_study(storage=str(tmp_path / "s.db") if storage == "file" else None, seed=0).ask()
