@@ -308,7 +308,7 @@ def _check_study(storage: Storage, name: str) -> list[str]:
         f"  kinds that this version does not know: {dict(history.unknown)}" if history.unknown else "",
     ]
     sys.stdout.write("".join(f"{line}\n" for line in lines if line))
-    return [f"study {name!r}: {text}" for text in bad + senseless]
+    return [f"study {name!r}: {text}" for text in bad + senseless + history.impossible]
 
 
 def _readable(storage: Storage, study: str, bad: list[str]) -> Iterator[tuple[int, Event]]:

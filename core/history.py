@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
@@ -19,6 +20,8 @@ from .record import COMPLETE, FAILED, LOST, PRUNED, RUNNING, Curve, FrozenTrial,
 from .space import Array, Space
 from .storage import StorageError
 from .union import Union
+
+logger = logging.getLogger("inloop")
 
 _MAX_TABLES = 32  # rung tables kept of one stream; a study asks about few, unless its rungs move
 _NONE = Losses()
@@ -183,6 +186,7 @@ class History:
         uid: Unique id of the study, that of its first event; a name may be given twice, in two storages.
         earlier: Trials of earlier studies, uid of the study and number there -> (space id, stored parameters, loss).
         unknown: Count of events by kind that this version does not know.
+        impossible: What is wrong with events whose parameters cannot be; their trials are without these.
         heard: Worker -> the time of day that it wrote last, by its own clock.
         events: How many events of the log are folded in.
         damage: What is wrong with the event after them; empty where none was found.
@@ -212,6 +216,7 @@ class History:
         self.queue: deque[tuple[dict[str, Any], dict[str, Any], int]] = deque()
         self.earlier: dict[tuple[str, int], tuple[str, dict[str, Any], float]] = {}
         self.unknown: Counter[str] = Counter()
+        self.impossible: list[str] = []
         self.newest: dict[str, int] = {}  # worker -> number of the trial it created last
         self.heard: dict[str, float] = {}
         self.events = 0
@@ -275,6 +280,12 @@ class History:
         if e.kind == "study" and isinstance(error, ValueError):
             raise error
         study = self.header.get("name")
+        if e.kind in ("params", "proposed") and 0 <= e.trial < len(self.trials):  # nothing else rests on them
+            if not self.impossible:
+                what = "study %r: trial %d goes without parameters that cannot be (%r); `inloop check` names all such"
+                logger.warning(what, study, e.trial, error)
+            self.impossible.append(f"event {self.events} makes no sense: {e!r:.200} ({error!r})")
+            return
         self.damage = (
             f"the log of study {study!r} makes no sense: event {self.events} is {e!r:.200} ({error!r}); "
             "`inloop check` finds all such events."
@@ -297,7 +308,7 @@ class History:
     def union(self) -> Union:
         """What a define-by-run objective has shown of its space."""
         for trial in self._untaught:
-            self._union.learn(trial.params, trial.distributions)
+            self._union.learn(trial.params)
         self._untaught.clear()
         return self._union
 
@@ -423,8 +434,8 @@ class History:
             trial.params.update(stored)
         else:
             space = self.spaces[space_id]
-            dists = space.of(stored)
-            trial.params.update(space.unpack(stored))
+            dists, params = space.of(stored), space.unpack(stored)  # all or none
+            trial.params.update(params)
             trial.distributions.update(dists)
             self._union.see(dists)
         self._changed.append(e.trial)
@@ -433,8 +444,7 @@ class History:
         trial = self.trials[e.trial]
         if not trial.finished:
             space_id, stored = e.data
-            space = self.spaces[space_id]
-            trial.proposed = space.unpack(stored)
+            trial.proposed = self.spaces[space_id].unpack(stored)
             self._changed.append(e.trial)
 
     def reported(self, e: Event) -> None:

@@ -21,9 +21,9 @@ class Union:
 
     Example:
         >>> u = Union()
-        >>> model, depth = Categorical(["tree", "linear"]), Int(1, 9)
-        >>> u.learn({"model": "tree", "depth": 3}, {"model": model, "depth": depth})
-        >>> u.learn({"model": "linear"}, {"model": model})
+        >>> u.see({"model": Categorical(["tree", "linear"]), "depth": Int(1, 9)})
+        >>> u.learn({"model": "tree", "depth": 3})
+        >>> u.learn({"model": "linear"})
         >>> u.space.when
         {'depth': {'model': ('tree',)}}
     """
@@ -36,12 +36,15 @@ class Union:
         self._space: Space | None = None
 
     def see(self, dists: Mapping[str, Distribution]) -> None:
-        """Take note of parameters; two ranges of one name become their envelope."""
+        """Take note of parameters; two ranges of one name become their envelope, of others the later counts."""
         known = self.dists
         for name, dist in dists.items():
             old = known.get(name)
             if old is not dist and old != dist:
                 known[name] = dist if old is None else _envelope(old, dist)
+                if known[name] is dist:  # what was seen of other choices says nothing of these
+                    for seen in self._patterns.values():
+                        seen.pop(name, None)
                 self._stale = True
 
     def replace(self, old: Space, new: Space) -> None:
@@ -51,9 +54,8 @@ class Union:
                 self.dists[name] = new[name]
                 self._stale = True
 
-    def learn(self, params: Mapping[str, Any], dists: Mapping[str, Distribution]) -> None:
-        """Take note of which parameters a whole trial suggested, and with which parents."""
-        self.see(dists)
+    def learn(self, params: Mapping[str, Any]) -> None:
+        """Take note of which parameters, all seen before, a whole trial suggested, and with which parents."""
         names = frozenset(params)
         pattern = self._patterns.get(names)
         if pattern is None:
@@ -138,14 +140,23 @@ def check_same_kind(name: str, old: Distribution, new: Distribution) -> None:
 
 
 def _envelope(old: Distribution, new: Distribution) -> Distribution:
+    """Return the range that holds both, whatever they are: trials that took values of either are in the log.
+
+    Logarithmic where both are. Ranges that are together wider than a float can hold have none: the old one stays.
+    """
     if isinstance(old, Int) and isinstance(new, Int):
         step = math.gcd(old.step, new.step, old.low - new.low)
-        return Int(min(old.low, new.low), max(old.high, new.high), new.log, step)
+        log = old.log and new.log
+        return Int(min(old.low, new.low), max(old.high, new.high), log, 1 if log else step)
     if isinstance(old, Float) and isinstance(new, Float):
         low, high = min(old.low, new.low), max(old.high, new.high)
-        if old.step is not None and old.step == new.step and _whole((old.low - new.low) / old.step):
-            return Float(low, high, step=old.step)
-        return Float(low, high, new.log)
+        if not math.isfinite(high - low):
+            return old
+        if old.step is not None and old.step == new.step:
+            steps = [(x - low) / old.step for x in (old.low, new.low, high)]
+            if max(steps) <= 2**53 and all(map(_whole, steps)):
+                return Float(low, high, step=old.step)
+        return Float(low, high, old.log and new.log)
     return new
 
 

@@ -268,7 +268,6 @@ SENSELESS = {
     "text for a value": ["finished", 0, ["COMPLETE", "x", 0.0]],  # half of it is folded in before that is noticed
     "too short": ["report", 0, [0, 3]],
     "no such trial": ["report", 9, [0, 3, 0.5]],
-    "unknown space": ["params", 0, ["none", {"x": 0.5}]],
     "number for a dict": ["space", -1, 3],
 }
 

@@ -409,6 +409,13 @@ def test_to_optuna_of_what_it_has_no_distributions_for():
         assert theirs.best_params.keys() == ours.best_params.keys()
 
 
+def test_a_parameter_that_became_logarithmic_comes_over():
+    theirs = optuna.create_study()
+    for dist in (FloatDistribution(0, 1), FloatDistribution(1e-3, 1, log=True)):
+        theirs.add_trial(optuna.create_trial(params={"lr": 0.5}, distributions={"lr": dist}, value=1.0))
+    assert [t.distributions["lr"].log for t in from_optuna_study(theirs, seed=0).trials] == [False, True]
+
+
 def test_from_optuna_and_back():
     theirs = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=2)
