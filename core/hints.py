@@ -97,8 +97,9 @@ def _mattering(names: list[str], study: Study, space: Space, best: FrozenTrial) 
         moved = np.repeat(point, 1 + len(columns), 0)
         for row, j in enumerate(columns, start=1):
             moved[row, j] += _INWARDS if moved[row, j] < 0.5 else -_INWARDS
-        mean, _ = belief.posterior.predict(moved)
-    return [n for n, m in zip(names, mean[1:], strict=True) if m - mean[0] > _MATTERS]
+        mean, sd = belief.posterior.predict(moved)
+    worse = mean[1:] - mean[0] > np.maximum(sd[1:], _MATTERS)
+    return [n for n, clearly in zip(names, worse, strict=True) if clearly]
 
 
 def _is_natural(dist: Float | Int, side: str) -> bool:

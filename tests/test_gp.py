@@ -326,7 +326,9 @@ def test_running_trials_count_as_tried_and_lost_ones_do_not():
 
 def test_auto_says_what_it_does_and_why():
     def says(space, n=12, sampler=None):
-        study = run(lambda t: t.number % 7, sampler or "random", n=n, space=space)
+        study = run(
+            lambda t: sum(v for v in t.params.values() if not isinstance(v, str)), sampler or "random", n=n, space=space
+        )
         return (sampler or AutoSampler()).describe(study.space, study.history)
 
     wide = Space({f"x{i}": Float(0, 1) for i in range(160)})
@@ -337,7 +339,7 @@ def test_auto_says_what_it_does_and_why():
     equal = inloop.create_study(space={"x": Float(0, 1)}, seed=0)
     for _ in range(9):
         equal.tell(equal.ask(), 0.5)
-    assert "values that differ" in AutoSampler().describe(equal.space, equal.history)
+    assert "better than noise" in AutoSampler().describe(equal.space, equal.history)
     assert "first trial" in AutoSampler().describe(None, inloop.create_study().history)
     assert "2 so far" in says(BOX, 2)
     assert says(BOX).startswith("Gaussian process for 4 parameters")
@@ -486,11 +488,38 @@ def test_ascent_leaves_flat_ground():
     assert (ends == 0.5).all()
 
 
-def test_the_first_trial_off_a_plateau_is_not_taken_for_a_bug():
-    rng = np.random.default_rng(0)
-    losses = np.sort(np.append(2.3 + 1e-4 * rng.random(30), 1.5))
+SORTED = {
+    "usual": np.sort(np.random.default_rng(0).random(30)),
+    "one far better": np.append(-20.0, np.sort(np.random.default_rng(0).random(30))),
+    "one absurd": np.append(-1e6, np.sort(np.random.default_rng(0).random(30))),
+    "off a plateau": np.append(-0.8, np.zeros(30)),
+    "off a noisy plateau": np.append(-0.8, np.sort(1e-6 * np.random.default_rng(0).random(30))),
+}
+
+
+@pytest.mark.parametrize("model", [RANKED, PLAIN], ids=["ranked", "plain"])
+@pytest.mark.parametrize("losses", SORTED.values(), ids=SORTED)
+def test_targets_keep_the_order_and_do_not_depend_on_level_and_scale(losses, model):
+    ones = np.ones(len(losses))
+    targets = model.warp(losses, ones)
+    assert np.ptp(targets) > 0.5
+    assert (np.diff(targets) >= 0).all()
+    assert np.allclose(targets, model.warp(4.0 * losses - 3.0, ones), atol=1e-6)
+
+
+def test_an_absurd_value_is_a_bug_and_the_first_one_off_a_plateau_is_not():
     for model in (RANKED, PLAIN):
-        targets = model.warp(losses, np.ones(len(losses)))
-        assert targets[0] < targets[1] - 1.0
-    losses[0] = -1e9
-    assert warp.standard(losses, np.ones(len(losses)))[0] == warp.standard(losses, np.ones(len(losses)))[1]
+        first = {name: model.warp(losses, np.ones(len(losses)))[:2] for name, losses in SORTED.items()}
+        assert first["one far better"][0] < first["one far better"][1]
+        assert first["off a plateau"][0] < first["off a plateau"][1]
+        assert first["one absurd"][0] == first["one absurd"][1]
+
+
+def test_the_evidence_is_that_of_the_targets():
+    """By the density of a multivariate normal, against independent ones."""
+    units, targets = observations()
+    inputs = Inputs.of(MIXED.columns)
+    theta = fit(Data.of(units, targets, inputs), Prior()).theta
+    flat = Prior(*[(0.0, 1e9)] * 5)
+    value, _ = log_posterior(theta, Data.of(units, targets, inputs), flat)
+    assert Posterior(units, targets, inputs, theta).evidence == pytest.approx(0.5 * targets @ targets - value)

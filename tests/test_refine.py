@@ -162,8 +162,8 @@ def test_nothing_to_go_by_is_said():
 # Hints
 
 
-def hints(space, objective, n=60, sampler="auto", study=None, **options):
-    study = study or inloop.create_study(space=space, sampler=sampler, pruner="nop", seed=0, **options)
+def hints(space, objective, n=60, sampler="auto", study=None, seed=0, **options):
+    study = study or inloop.create_study(space=space, sampler=sampler, pruner="nop", seed=seed, **options)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         study.optimize(objective, n_trials=n)
@@ -216,6 +216,14 @@ def test_the_best_value_at_an_edge_is_named_once(text):
 @pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
 def test_no_hint_where_there_is_nothing_to_say(space, objective, sampler):
     assert hints(space, objective, sampler=sampler) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_hint_of_what_noise_alone_put_at_an_edge(seed):
+    space = {f"x{i}": Float(0.5, 2) for i in range(10)} | {"z": Float(1, 3)}
+    rng = np.random.default_rng(seed)
+    objective = lambda t: (t.params["z"] - 2) ** 2 + 0.2 * rng.normal()  # noqa: E731
+    assert hints(space, objective, n=60, sampler="auto", seed=seed) == []
 
 
 @pytest.mark.parametrize(

@@ -649,16 +649,50 @@ def test_a_study_goes_on_whose_first_trials_told_nothing(sampler, how, tmp_path)
     assert study.best_value < 0.1
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+@pytest.mark.parametrize("level", [0.0, 1.0])
 @pytest.mark.parametrize("d", [2, 5])
 @pytest.mark.parametrize("sampler", ["auto", "gp"])
-def test_a_hole_in_a_plateau_is_found(sampler, d):
-    found = []
+def test_a_hole_in_a_plateau_is_found_and_searched(sampler, d, level, noise):
+    best = []
     wide = (0.16 / (5.26 if d == 5 else math.pi)) ** (1 / d)  # a sixth of the cube, as its radius
     for seed in range(5):
         study = inloop.create_study(sampler=sampler, seed=seed, space={f"x{i}": Float(0, 1) for i in range(d)})
-        study.optimize(lambda t: min(math.dist(t.params.values(), [0.5] * d), wide), n_trials=40)
-        found.append(study.best_value < 0.5 * wide)
-    assert all(found)
+        rng = np.random.default_rng(seed)
+        for _ in range(60):
+            trial = study.ask()
+            depth = 1 - min(math.dist(trial.params.values(), [0.4] * d) / wide, 1)
+            study.tell(trial, level - depth + noise * rng.normal())
+        best.append(level - study.best_value)
+    assert min(best) > 0.6
+    assert np.mean(best) > 0.75
+
+
+@pytest.mark.filterwarnings("ignore:.*NaN")
+@pytest.mark.parametrize("nothing", ["equal", "failed"])
+@pytest.mark.parametrize("n", [21, 45])
+def test_long_without_a_word_the_sampler_learns_as_well(n, nothing):
+    """What was fitted to trials that say nothing is forgotten with the first that do."""
+    best = []
+
+    def objective(params):
+        loss = 2 * math.dist(params.values(), [0.7] * 3)
+        return min(loss, 0.9) if nothing == "equal" or loss < 0.9 else math.nan
+
+    for seed in range(20):
+        study = inloop.create_study(sampler="gp", pruner="nop", seed=seed, space={c: Float(0, 1) for c in "xyz"})
+        rng = np.random.default_rng(seed)
+        far, near = rng.random((200, 3)), 0.7 + 0.08 * rng.normal(size=(2, 3))
+        far = far[((far - 0.7) ** 2).sum(1) > 0.45**2][:n]
+        for point in np.concatenate([far, np.clip(near, 0.0, 1.0)]):
+            params = dict(zip("xyz", point.tolist(), strict=True))
+            loss = objective(params)
+            study.add_trial(
+                params, None if math.isnan(loss) else loss, state="FAILED" if math.isnan(loss) else "COMPLETE"
+            )
+        study.optimize(lambda t: objective(t.params), n_trials=20)
+        best.append(study.best_value)
+    assert np.mean(best) < (0.03 if nothing == "equal" else 0.055)
 
 
 def above_another(trial):

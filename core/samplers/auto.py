@@ -79,8 +79,10 @@ class AutoSampler(Sampler):
         if not self._choice(space).models_now(space, history):
             if len(history.told) < startup:
                 return f"A design that fills the space until {startup} trials are told ({len(history.told)} so far)."
-            if space.columns.modelled.any():
-                return "A design that fills the space until two trials have values that differ."
+            if not space.columns.modelled.any():
+                return "Random values: no parameter has a place that a model could learn."
+            if not _used_up(space, history):
+                return "A design that fills the space until a model explains the values better than noise."
         if _used_up(space, history):
             return "Settings tried before, again: there are no others."
         if self._choice(space) is self.tpe:

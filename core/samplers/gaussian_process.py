@@ -289,6 +289,8 @@ class Posterior:
     _factor: Array = field(init=False, repr=False)  # inverse of the lower Cholesky factor, of all but the trend
     _weights: Array = field(init=False, repr=False)
     _trend: Array = field(init=False, repr=False)
+    #: Logarithm of how much more probable the targets are by this model than as noise of variance 1 alone.
+    evidence: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         from scipy.linalg import lapack
@@ -307,10 +309,14 @@ class Posterior:
         tilted = points.tilted
         solved = lapack.dpotrs(factor, np.column_stack([self.targets, tilted]), lower=1)[0]
         small = tilted.T @ solved
-        trend = np.linalg.solve(np.eye(tilted.shape[1]) / self.scale + small[:, 1:], small[:, 0])
+        system = np.eye(tilted.shape[1]) / self.scale + small[:, 1:]
+        trend = np.linalg.solve(system, small[:, 0])
+        weights = solved[:, 0] - solved[:, 1:] @ trend
+        volume = np.log(factor.diagonal()).sum() + 0.5 * np.linalg.slogdet(self.scale * system)[1]
         object.__setattr__(self, "_points", points)
         object.__setattr__(self, "_trend", trend)
-        object.__setattr__(self, "_weights", solved[:, 0] - solved[:, 1:] @ trend)
+        object.__setattr__(self, "_weights", weights)
+        object.__setattr__(self, "evidence", float(0.5 * self.targets @ (self.targets - weights) - volume))
         object.__setattr__(self, "_factor", lapack.dtrtri(factor, lower=1, overwrite_c=1)[0])
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -113,7 +114,8 @@ class GPSampler(Sampler):
     at most one fit for each doubling.
 
     Args:
-        startup: Trials told before the models are used; until then a scrambled Sobol sequence.
+        startup: Trials told before the models are used; until then, and while the models explain the losses no better
+            than noise alone would, a scrambled Sobol sequence.
         models: Take turns.
         widen: Factor on the model's standard deviation, reached after ``narrow`` told trials.
         narrow: The factor grows from 1 over so many told trials, if none is pruned.
@@ -163,11 +165,10 @@ class GPSampler(Sampler):
         seen, unseen = memory.running(number)
         pending = memory.units(unseen)
         tried = (memory.tried, set(keys(memory.units(np.concatenate([seen, unseen])))))
-        if not self._is_taught(memory):
+        belief = self._learned(memory, self.models[number % len(self.models)], seen)
+        if belief is None:
             point = settle(space, space.drawn(memory.design(number, rng)[None]))
             return space.decode(_unseen(space, point, tried, rng))
-        model = self.models[number % len(self.models)]
-        belief = self._belief(memory, model, seen)
         posterior = belief.posterior
         believed = posterior.with_believed(pending, float(posterior.targets.min())) if len(pending) else posterior
         improvement: Acquisition = LogImprovement(believed, belief.best, self._factor(memory.history))
@@ -178,7 +179,7 @@ class GPSampler(Sampler):
     def belief(self, space: Space, history: History) -> Belief | None:
         """Return what the second of the two default models, of plain losses, believes of all told trials.
 
-        None while no model is used: before ``startup`` told trials, without a finite loss or a parameter to model.
+        None before ``startup`` told trials, without two finite losses that differ or a parameter to model.
         """
         memory = _memory(self, space, history)
         if not self._is_taught(memory):
@@ -188,19 +189,33 @@ class GPSampler(Sampler):
 
     def models_now(self, space: Space, history: History) -> bool:
         """Return whether the next proposal comes from a model."""
-        return self._is_taught(_memory(self, space, history))
+        with one_thread():
+            return self._learned(_memory(self, space, history), self.models[0], np.empty(0, np.int64)) is not None
+
+    def _learned(self, memory: _Memory, model: Model, seen: Rows) -> Belief | None:
+        """Return what a model believes, None where no model explains the losses better than noise alone.
+
+        Such a model would look where it knows least: in the corners. A third of noisy plateaus was never left, where
+        random search leaves all of them.
+        """
+        if not self._is_taught(memory):
+            return None
+        belief = self._belief(memory, model, seen)
+        if len(belief.level) < self.startup:
+            return belief
+        others = (self._belief(memory, m, seen) for m in self.models if m is not model)
+        return belief if any(b.posterior.evidence >= 0.0 for b in itertools.chain([belief], others)) else None
 
     def _is_taught(self, memory: _Memory) -> bool:
         """Return whether there is a parameter to model, and enough trials to do so, of two finite losses at least.
 
-        Trials of earlier studies count as well. Where all are equal a model knows no place that is better than another,
-        and would look where it knows least: in the corners.
+        Trials of earlier studies count as well.
         """
         if not memory.inputs:
             return False
         told = len(memory.history.told)
         taught = sum(len(s.losses) for s in memory.sources(_checkpoint(told)))
-        return told + taught >= self.startup and (memory.differ or taught > 0)
+        return told + taught >= self.startup and (memory.differ_from <= told or taught > 0)
 
     def highest(self, space: Space, history: History, belief: Belief, value: Acquisition) -> Array:
         """Return the point ``(d,)`` where a function is largest, as far as the sampler's own search finds it."""
@@ -223,8 +238,11 @@ class GPSampler(Sampler):
         rows, counts = np.concatenate([rows, seen]), np.concatenate([counts, np.ones(len(seen))])
         seen_so_far = _observed(memory, rows, counts, told, memory.sources(_checkpoint(told)))
         targets = seen_so_far.targets(model)
-        theta = self._fit(memory, model, _checkpoint(told)).theta
-        posterior = Posterior(seen_so_far.units, targets, replace(seen_so_far.inputs, kernel=model.kernel), theta)
+        inputs = replace(seen_so_far.inputs, kernel=model.kernel)
+        count = _checkpoint(told) if memory.differ(_checkpoint(told)) else told
+        posterior = Posterior(seen_so_far.units, targets, inputs, self._fit(memory, model, count).theta)
+        if posterior.evidence < 0.0 and count < told:  # what was told since is a surprise
+            posterior = Posterior(seen_so_far.units, targets, inputs, self._fit(memory, model, told).theta)
         level = posterior.predict(posterior.units)[0] if posterior.noise > self.noisy else targets
         return Belief(posterior, np.where(seen_so_far.known, level, math.inf), seen_so_far)
 
@@ -248,7 +266,7 @@ class GPSampler(Sampler):
         found = memory.recall(key)
         if found is None:
             data = self._data(memory, model, count)
-            before = max(_doublings(self.startup, count), default=None)
+            before = max(filter(memory.differ, _doublings(self.startup, count)), default=None)
             start = None if before is None else self._fit(memory, model, before)
             if start is not None and len(start.theta) != data.lengths + 3:
                 start = None  # a study to learn from has come or gone
@@ -278,7 +296,8 @@ class _Memory(Follower):
         self._sources: dict[tuple[int, int], list[Source]] = {}
         self._read = 0
         self._compared = 0
-        self._losses: set[float] = set()  # of the told trials that were compared, two at most
+        self._differ_from = math.inf
+        self._loss = math.inf  # the first finite one of the told trials that were compared
         self._sobol: Array | None = None
         self._grid: Array | None = None
 
@@ -294,15 +313,27 @@ class _Memory(Follower):
         return self._tried
 
     @property
-    def differ(self) -> bool:
-        """Whether there are two finite losses among those of the told trials."""
+    def differ_from(self) -> float:
+        """How many trials were told when there were two finite losses; inf while there are none."""
         told = self.history.told
-        while len(self._losses) < 2 and self._compared < len(told):
+        while self._differ_from == math.inf and self._compared < len(told):
             rows = np.array(told[self._compared : self._compared + _EVERY], np.int64)
-            losses = self.history.loss(rows)
-            self._losses.update(np.unique(losses[np.isfinite(losses)])[:2].tolist())
+            losses = np.append(self._loss, self.history.loss(rows))
+            finite = np.isfinite(losses)
+            if finite.any():
+                self._loss = losses[np.argmax(finite)]
+                other = finite & (losses != self._loss)
+                if other.any():
+                    self._differ_from = self._compared + int(np.argmax(other))
             self._compared += len(rows)
-        return len(self._losses) > 1
+        return self._differ_from
+
+    def differ(self, count: int) -> bool:
+        """Return whether a model can learn from the first ``count`` told trials, and from earlier studies.
+
+        Hyperparameters that were fitted to losses which are all equal say that nothing matters, and are no start.
+        """
+        return self.differ_from <= count or bool(self.sources(count))
 
     def units(self, rows: Rows) -> Array:
         """Return the points ``(m, d)`` of trials, with columns they did not take at rest."""

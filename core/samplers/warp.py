@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..space import Array
 
 _OUTLIER = 10.0  # standard deviations of the good half; farther losses count as that far
-_ABSURD = 1000.0  # usual losses: a best one that lies so far below the second best counts as that one
+_ABSURD = 1000.0  # such deviations: a best one that lies so far below the second best counts as that one
 
 
 def half_rank(losses: Array, counts: Array) -> Array:
@@ -61,13 +61,14 @@ def pulled_in(losses: Array, counts: Array) -> Array:
 def _raised(losses: Array, counts: Array) -> Array:
     """Return losses, ascending, of which the best counts as the second best where it is absurdly good.
 
-    It comes from a bug, as -inf does, and next to it all others would be equal.
+    It comes from a bug, as -inf does, and next to it all others would be equal. Where they are equal anyway it is the
+    first one off a plateau.
     """
     rest = np.searchsorted(losses, losses[0], side="right")
     if rest == len(losses):
         return losses
-    middle, s = good_half(losses[rest:], counts[rest:])
-    absurd = losses[rest] - losses[0] > _ABSURD * (s + abs(middle))  # the first one off a plateau is not
+    _, s = good_half(losses[rest:], counts[rest:])
+    absurd = losses[rest] - losses[0] > _ABSURD * s > 0.0
     raised: Array = np.maximum(losses, losses[rest]) if absurd else losses
     return raised
 
