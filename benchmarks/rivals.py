@@ -195,6 +195,7 @@ ABLATIONS: dict[str, GPSampler] = {
         models=tuple(replace(m, prior=replace(m.prior, trend=_NO_TREND)) for m in (RANKED, PLAIN))
     ),
     "GP 10 starts": GPSampler(startup=10),
+    "GP no doubt": GPSampler(doubt=-math.inf),
     "GP no climb": GPSampler(search=Search(climb=0)),
     "GP no local search": GPSampler(search=Search(local=1, rounds=0)),
     "GP long search": GPSampler(search=Search(uniform=1024, local=512, starts=8, climb=40)),

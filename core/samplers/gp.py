@@ -124,6 +124,7 @@ class GPSampler(Sampler):
         rows: Observations kept at most, the best half of them by loss and the rest spread over the others.
         fit_rows: Observations used at most to fit hyperparameters.
         noisy: Noise variance of the standardised losses above which the best mean is improved on.
+        doubt: Evidence for a model against noise alone, a logarithm, below which it is not used; -inf: always used.
         search: How the acquisition is maximised.
 
     Example:
@@ -142,6 +143,7 @@ class GPSampler(Sampler):
     rows: int = field(default=400, repr=False)
     fit_rows: int = field(default=150, repr=False)
     noisy: float = field(default=0.1, repr=False)
+    doubt: float = field(default=0.0, repr=False)
     search: Search = field(default=Search(), repr=False)
 
     def __post_init__(self) -> None:
@@ -195,8 +197,8 @@ class GPSampler(Sampler):
     def _learned(self, memory: _Memory, model: Model, seen: Rows) -> Belief | None:
         """Return what a model believes, None where no model explains the losses better than noise alone.
 
-        Such a model would look where it knows least: in the corners. A third of noisy plateaus was never left, where
-        random search leaves all of them.
+        Such a model would look where it knows least, in the corners: half of all noisy plateaus were never left, where
+        random search leaves each. A handful of losses cannot tell.
         """
         if not self._is_taught(memory):
             return None
@@ -204,7 +206,7 @@ class GPSampler(Sampler):
         if len(belief.level) < self.startup:
             return belief
         others = (self._belief(memory, m, seen) for m in self.models if m is not model)
-        return belief if any(b.posterior.evidence >= 0.0 for b in itertools.chain([belief], others)) else None
+        return belief if any(b.posterior.evidence >= self.doubt for b in itertools.chain([belief], others)) else None
 
     def _is_taught(self, memory: _Memory) -> bool:
         """Return whether there is a parameter to model, and enough trials to do so, of two finite losses at least.
