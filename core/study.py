@@ -215,6 +215,9 @@ class Study:
         if not params or params.keys() - queued.keys():  # the sampler proposes what is missing
             rng = self._stream(record.number)
             params = self.sampler.ask(joint, self._history, record.number, rng)
+            if not isinstance(params, dict):
+                raise TypeError(f"{self.sampler!r} must propose a dict of parameters, got {params!r}.")
+            params = joint.check(params, f"{type(self.sampler).__name__} proposed")
             if fixed is not None and queued:
                 params = fixed.complete({**params, **queued}, rng.random)
         if fixed is not None:

@@ -1,9 +1,12 @@
 """Laws of the loop: ask, report, tell, optimize."""
 
 import copy
+import inspect
 import logging
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -11,9 +14,10 @@ import warnings
 import inloop
 import numpy as np
 import pytest
-from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState
+from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState, cli, log
+from inloop.events import Event
 from inloop.pruners import MedianPruner, NopPruner, Pruner
-from inloop.samplers import RandomSampler
+from inloop.samplers import RandomSampler, Sampler
 
 
 class Stop(Pruner):
@@ -43,6 +47,10 @@ SPACE = Space({"x": Float(-1, 1), "k": Int(1, 5), "c": Categorical(["a", "b"])})
 
 def study(**kwargs):
     return inloop.create_study(**{"sampler": RandomSampler(), "pruner": NopPruner(), "seed": 0, **kwargs})
+
+
+def shared(tmp_path, **kwargs):
+    return study(storage=str(tmp_path / "s.db"), **{"study_name": "s", **kwargs})
 
 
 # Pruned is pruned
@@ -220,6 +228,54 @@ def test_a_parameter_must_stay_what_it_is(first, then):
     s.optimize(first if first(s.ask()) is None else lambda t: float(first(t)), n_trials=1)
     with pytest.raises(ValueError, match="use two names"):
         then(s.ask())
+
+
+LOG = Float(1e-3, 0.1, log=True)
+FORMS = {
+    "from 0 on, then log": (Float(0, 0.1), LOG),
+    "integers from 0 on, then log": (Int(0, 5), Int(1, 8, log=True)),
+    "below 0, then log": (Float(-1, 1), Float(1, 2, log=True)),
+    "log, then steps": (LOG, Float(0.1, 0.5, step=0.1)),
+    "wider than a float": (Float(-1.7e308, 0), Float(0, 1.7e308)),
+    "steps no float can count": (Float(0, 1e-290, step=1e-290), Float(1e10, 1e10, step=1e-290)),
+    "another type": (Int(0, 5), Categorical(["a", "b"])),
+    "fewer choices": (Categorical(["a", "b", "c"]), Categorical(["c"])),
+}
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+@pytest.mark.parametrize("forms", FORMS.values(), ids=FORMS)
+def test_a_parameter_of_two_forms_costs_no_study(forms, turn, tmp_path):
+    s = shared(tmp_path)
+    for dist in (*forms[::turn], forms[::turn][0]):
+        s.tell(s.ask({"p": dist}), 1.0)
+    again = inloop.load_study(s.study_name, s._log.storage.path)
+    assert [t.params for t in again.trials] == [t.params for t in s.trials]
+    assert again.history.union.space == s.history.union.space
+    assert again.ask().number == 3
+
+
+def test_workers_of_two_versions_cost_no_study(tmp_path):
+    a, b = shared(tmp_path), inloop.load_study("s", str(tmp_path / "s.db"))
+    old, new = a.ask(), b.ask()  # neither can know what the other is about to suggest
+    values = [old.suggest_float("lr", 0, 0.1), new.suggest_float("lr", 1e-3, 0.1, log=True)]
+    a.tell(old, 1.0)
+    b.tell(new, 1.0)
+    assert [t.params["lr"] for t in inloop.load_study("s", str(tmp_path / "s.db")).trials] == values
+
+
+@pytest.mark.parametrize("parent", [FORMS["another type"], FORMS["fewer choices"]], ids=["another type", "fewer"])
+def test_a_parent_of_other_choices_switches_nothing_any_more(parent):
+    s = study()
+    first, then = parent
+    on = first.from_unit(1.0)
+    space = Space({"p": first, "c": Float(0, 1)}, when={"c": {"p": [on]}})
+    for value in (on, first.from_unit(0.0)):
+        s.enqueue_trial({"p": value})
+        s.tell(s.ask(space), 1.0)
+    assert s.history.union.space.when == {"c": {"p": (on,)}}
+    s.tell(s.ask({"p": then}), 1.0)
+    assert s.history.union.space.when == {}
 
 
 def test_unhashable_choices():
@@ -592,6 +648,74 @@ def test_a_sampler_that_fails_leaves_no_trial_running():
     assert s.trials[2].state is TrialState.COMPLETE
 
 
+class Own(Sampler):
+    """Proposes what it is given."""
+
+    def __init__(self, proposal):
+        self.proposal = proposal
+
+    def ask(self, space, history, number, rng):
+        return self.proposal
+
+
+GOOD = {"x": 0.5, "k": 1, "c": "a"}
+PROPOSALS = {
+    "a name too many": ({**GOOD, "note": 1}, ValueError, "Own proposed: unknown parameter 'note'"),
+    "outside": ({**GOOD, "x": 5.0}, ValueError, "Own proposed: x=5.0 lies outside"),
+    "NaN": ({**GOOD, "x": float("nan")}, ValueError, "Own proposed: x=nan lies outside"),
+    "half an integer": ({**GOOD, "k": 1.5}, ValueError, "Own proposed: k=1.5 lies outside"),
+    "no choice": ({**GOOD, "c": "z"}, ValueError, "Own proposed: c='z' lies outside"),
+    "nothing": (None, TypeError, "must propose a dict of parameters, got None"),
+}
+
+
+@pytest.mark.parametrize("make", [lambda path, **given: study(**given), shared], ids=["memory", "sqlite"])
+@pytest.mark.parametrize(("proposal", "error", "text"), PROPOSALS.values(), ids=PROPOSALS)
+@pytest.mark.parametrize("declared", [True, False])
+def test_what_a_sampler_should_not_propose_fails_its_trial_only(make, proposal, error, text, declared, tmp_path):
+    s = make(tmp_path, sampler="random", space=SPACE if declared else None)
+    s.tell(s.ask(None if declared else SPACE), 1.0)
+    s.sampler = Own(proposal)
+    with pytest.raises(error, match=text):
+        s.ask()
+    again = pickle.loads(pickle.dumps(s))
+    assert [t.state.name for t in again.trials] == ["COMPLETE", "FAILED"]
+    assert again.trials[1].params == {}
+
+
+def test_what_a_sampler_proposes_gets_the_types_of_the_space(tmp_path):
+    s = shared(tmp_path, space=SPACE)
+    s.sampler = Own({"x": np.float32(0.5), "k": 2.0, "c": np.str_("a")})
+    params = s.ask().params
+    assert params == {"x": 0.5, "k": 2, "c": "a"}
+    assert [type(v) for v in params.values()] == [float, int, str]
+
+
+IMPOSSIBLE = {
+    "taken of an unknown space": ("params", ["none", {"x": 0.5}]),
+    "taken under an unknown name": ("params", [SPACE.id, {"x": 0.5, "zz": 1}]),
+    "taken of no choice": ("params", [SPACE.id, {"x": 0.5, "c": 9}]),
+    "taken, a number for a dict": ("params", [SPACE.id, 3]),
+    "proposed of an unknown space": ("proposed", ["none", {"x": 0.5}]),
+    "proposed of no choice": ("proposed", [SPACE.id, {"x": 0.5, "c": 9}]),
+}
+
+
+@pytest.mark.parametrize(("kind", "data"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_impossible_parameters_cost_their_trial_these_only(kind, data, tmp_path, caplog, capsys):
+    s = shared(tmp_path, space=SPACE)
+    for n in range(2):
+        s._log.storage.append("s", [Event("w", 2 * n, "created", -1, [0.0, False, 0.0])])
+        s._log.storage.append("s", [Event("w", 2 * n + 1, kind, n, data)])
+    assert [(t.params, t.distributions, t.proposed) for t in s.trials] == [({}, {}, {})] * 2
+    assert len(caplog.messages) == 1
+    assert "trial 0 goes without" in caplog.text
+    s.tell(s.ask(), 1.0)
+    assert inloop.load_study("s", str(tmp_path / "s.db")).best_trial.number == 2
+    assert cli.main(["check", str(tmp_path / "s.db")]) == 1
+    assert capsys.readouterr().out.count("makes no sense") == 2
+
+
 def test_what_is_enqueued_whole_needs_no_sampler():
     space = {"n": inloop.Int(0, 1)}
     s = inloop.create_study(space=space, sampler="auto", seed=0)
@@ -603,10 +727,6 @@ def test_what_is_enqueued_whole_needs_no_sampler():
 
 
 # What several handles and threads say of one trial
-
-
-def shared(tmp_path, **kwargs):
-    return study(storage=str(tmp_path / "s.db"), **kwargs)
 
 
 @pytest.mark.parametrize("make", [lambda path: study(), shared], ids=["memory", "sqlite"])
