@@ -19,7 +19,7 @@ from .record import COMPLETE, FAILED, LOST, RUNNING, FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .space import Space
 from .storage import MemoryStorage, Storage, StorageError
-from .trial import Trial, TrialLost, as_value, as_whole
+from .trial import Trial, TrialLost, as_enqueued, as_value, as_whole
 from .union import check_same_kind
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class Study:
     @staticmethod
     def _fitting(record: FrozenTrial, fixed: Space) -> dict[str, Any]:
         """Return the enqueued parameters that the space of this ask has, and warn of others."""
-        queued = record.queued or {}
+        queued = {n: as_enqueued(fixed[n], v) if n in fixed else v for n, v in (record.queued or {}).items()}
         fits = {n: v for n, v in queued.items() if n in fixed and fixed[n].contains(v)}
         if others := {n: v for n, v in queued.items() if n not in fits}:
             warnings.warn(

@@ -296,9 +296,7 @@ class Trial:
             self._refuse("takes no more parameters")
         self.study._check_seen(name, dist)
         if record.queued is not None and name in record.queued:
-            value = record.queued[name]
-            if isinstance(value, list) and not dist.contains(value):
-                value = tuple(value)  # which JSON has made a list
+            value = as_enqueued(dist, record.queued[name])
             if dist.contains(value):
                 return self._take(name, dist, dist.cast(value))
             warnings.warn(
@@ -432,6 +430,20 @@ def _as_good_as(value: Any, given: Any) -> bool:
     if isinstance(value, float) and isinstance(given, int | float):
         return math.isclose(value, given, rel_tol=1e-9, abs_tol=1e-12)
     return same(value, given)
+
+
+def as_enqueued(dist: Distribution, value: Any) -> Any:
+    """Return an enqueued value, or the choice that it was before JSON made lists of the tuples in it."""
+    if not isinstance(dist, Categorical) or not isinstance(value, list | dict) or dist.contains(value):
+        return value
+    listed = _listed(value)
+    return next((c for c in dist.choices if same(_listed(c), listed)), value)
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _listed(v) for k, v in value.items()}
+    return [_listed(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def as_value(value: Any, what: str) -> float:

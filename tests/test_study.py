@@ -910,11 +910,15 @@ def test_what_an_ask_does_not_take_of_the_enqueued_is_said():
         assert s.ask({"x": Float(0, 1)}).params == {"x": 0.25}
 
 
-def test_an_enqueued_tuple_survives_the_storage(tmp_path):
+@pytest.mark.parametrize("choice", [(1, 2), ((64, 64), (32, 32)), [(1, 2), [3]], {"sizes": (1, (2,))}], ids=str)
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.filterwarnings("error")
+def test_an_enqueued_tuple_survives_the_storage(choice, declared, tmp_path):
     s = shared(tmp_path)
-    s.enqueue_trial({"c": (1, 2)})
-    again = inloop.load_study(s.study_name, s._log.storage.path)
-    assert again.ask().suggest_categorical("c", [(3,), (1, 2)]) == (1, 2)
+    s.enqueue_trial({"c": choice})
+    trial = inloop.load_study(s.study_name, s._log.storage.path)
+    trial = trial.ask({"c": [choice, (3,)]} if declared else None)
+    assert repr(trial.suggest_categorical("c", [choice, (3,)])) == repr(choice)
 
 
 def test_a_trial_added_with_nan_is_failed_as_a_told_one_is():
