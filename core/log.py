@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import logging
 import math
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from .events import Event, as_event
@@ -23,15 +26,25 @@ logger = logging.getLogger("inloop")
 _PAGE = 5000  # events read at once: a long log need not be in memory as events
 #: Leases after which a worker counts as dead that was silent before this process looked: clocks may be wrong.
 _SILENCE = 10
-_DOZE = 60.0  # seconds for which the thread that beats sleeps at most, whatever the lease
+_HOLD = 1.0  # seconds for which facts wait at most to be written with others
+_DOZE = 60.0  # seconds for which the thread that beats sleeps at most after it has failed, whatever the lease
 _FORK_WAIT = 0.2  # seconds; what a thread does at a log takes milliseconds, unless it waits
 
 #: How many forks lie between the first process and this one; cheaper to look at than os.getpid.
 forks = [0]
+_hooked = [-1]  # the process of how many forks has its hooks
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 _forking = threading.local()
+
+
+def _open_logs() -> list[Log]:
+    while True:
+        try:
+            return list(_logs)
+        except RuntimeError:  # another thread has opened a study meanwhile
+            pass
 
 
 def _hold_logs() -> None:
@@ -40,7 +53,7 @@ def _hold_logs() -> None:
     But not for long: such a thread may itself wait, for a server that the fork is to start for instance.
     """
     _forking.logs = []
-    for log in list(_logs):
+    for log in _open_logs():
         _forking.logs.append((log, log.lock.acquire(timeout=_FORK_WAIT)))
 
 
@@ -103,8 +116,12 @@ class Log:
         self._seq = 0
         self._spoke = 0.0
         self._dated = -math.inf  # when it last wrote the time of day
+        #: Number -> trials of this process whose handles may have something yet to write.
+        self.unsent: dict[int, FrozenTrial] = {}
+        self._left: SimpleQueue[Log] = SimpleQueue()  # wakes the thread that beats, and keeps the log until then
         self._beating = False
         self._ticked = 0.0  # when the thread that beats, or who looks for silent workers, last ran
+        _hook_exit()
         self._born = forks[0]  # last: an interrupt may come before
 
     def write(self, *facts: Fact) -> None:
@@ -122,6 +139,42 @@ class Log:
                 self._fold_own(events, at)
             else:
                 self.read()
+
+    def send(self, trial: FrozenTrial, *more: Fact) -> None:
+        """Append what a trial's handles have yet to write, and more facts."""
+        with self.lock:
+            unsent, fresh = trial.unsent or ([], {})
+            sent = unsent[:]  # other threads may add to it meanwhile
+            self.write(*sent, *more)
+            del unsent[: len(sent)]
+            for kind, _, data in sent:
+                if kind == "params":
+                    for name in data[1]:
+                        fresh.pop(name, None)
+
+    def flush(self) -> None:
+        """Append what the handles of all trials have yet to write."""
+        if not self.unsent or self._born != forks[0]:  # a fork's parent writes its own
+            return
+        with self.lock:
+            while self.unsent:
+                number, trial = self.unsent.popitem()  # first: a handle may have more to write meanwhile
+                try:
+                    if trial.unsent and trial.unsent[0]:
+                        self.send(trial)
+                except BaseException:
+                    self.unsent[number] = trial
+                    raise
+
+    def flush_twins(self) -> None:
+        """Append what this process has yet to write of the same study, opened another time."""
+        for log in _open_logs():
+            if log is not self and log.history.uid == self.history.uid:
+                log.flush()
+
+    def wake(self) -> None:
+        """Have the thread that beats flush now; may be called where a garbage collector runs."""
+        self._left.put(self)
 
     def write_next(self, fact: Fact) -> bool:
         """Do what `sync` and then `write` do if nobody else has written; or else `sync` alone.
@@ -209,10 +262,7 @@ class Log:
         """End a trial unless it has ended; of two ends in the log the first counts."""
         with self.lock:
             if not trial.finished:
-                unsent = trial.unsent[0] if trial.unsent else []
-                count = len(unsent)
-                self.write(*unsent[:count], *trial.held_facts(), _end(trial, state, value))
-                del unsent[:count]
+                self.send(trial, *trial.held_facts(), _end(trial, state, value))
             return trial
 
     def finish_next(self, trial: FrozenTrial, state: TrialState, value: float | None) -> bool:
@@ -276,7 +326,9 @@ class Log:
         """Have a thread renew the leases while this process has running trials."""
         if self.lease and not self._beating:
             self._ticked = time.monotonic()
-            thread = threading.Thread(target=_beats, args=(weakref.ref(self),), name="inloop-lease", daemon=True)
+            thread = threading.Thread(
+                target=_beats, args=(weakref.ref(self), self._left), name="inloop-lease", daemon=True
+            )
             thread.start()
             self._beating = True  # after an interrupt rather two threads than none
 
@@ -284,6 +336,7 @@ class Log:
         """Renew the lease if it needs it; return whether to go on: also for a lease after the last trial."""
         with self.lock:
             self._tick()
+            self.flush()
             mine = any(self.history.trials[n].worker == self.worker for n in self.history.running)
             now = time.monotonic()
             quiet = now - self._spoke
@@ -325,16 +378,35 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _beats(ref: weakref.ref[Log]) -> None:
-    while True:
-        log = ref()
-        if log is None:
-            return
-        pause = min(log.lease / 4, _DOZE)
+def _beats(ref: weakref.ref[Log], left: SimpleQueue[Log]) -> None:
+    log = ref()
+    while log is not None:
+        pause = min(log.lease / 4, _HOLD)
         try:
             if not log._beat_once():
                 return
         except Exception as error:
             logger.warning("the lease of study %r could not be renewed: %r", log.name, error)
+            pause = min(log.lease / 4, _DOZE)
         del log
-        time.sleep(pause)
+        try:
+            log = left.get(timeout=pause)
+        except Empty:
+            log = ref()
+
+
+def _hook_exit() -> None:
+    """Have this process flush all logs when it ends; a child of multiprocessing calls the hooks of that only."""
+    if _hooked[0] != forks[0]:
+        _hooked[0] = forks[0]
+        atexit.register(_flush_all)
+        if "multiprocessing.util" in sys.modules:
+            sys.modules["multiprocessing.util"].Finalize(None, _flush_all, exitpriority=10)
+
+
+def _flush_all() -> None:
+    for log in _open_logs():
+        try:
+            log.flush()
+        except Exception as error:
+            logger.warning("parameters and reports of study %r could not be written: %r", log.name, error)

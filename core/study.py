@@ -280,6 +280,8 @@ class Study:
                 complete one has no value.
             TypeError: If ``value`` is not a number.
         """
+        if not isinstance(trial, Trial):
+            self._log.flush_twins()
         with self._log.lock:
             record = self._record(trial)
             if isinstance(trial, Trial) and trial._record is record and not record.finished:

@@ -6,7 +6,6 @@ import itertools
 import logging
 import math
 import os
-import time
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("inloop")
 _T = TypeVar("_T")
+_NONE: Any = object()
 
 
 class TrialPruned(Exception):
@@ -72,7 +72,6 @@ class Trial:
             record.unsent = [], {}
         # reports and parameters for the next exchange with a shared storage, of all handles of this process
         self._unsent, self._fresh = record.unsent
-        self._sent = time.monotonic()
 
     @property
     def number(self) -> int:
@@ -82,7 +81,8 @@ class Trial:
     @property
     def params(self) -> dict[str, Any]:
         """Parameters taken so far."""
-        return {**self._record.params, **self._fresh}
+        fresh = dict(self._fresh)  # first: what is written meanwhile moves from here to the record
+        return {**self._record.params, **fresh}
 
     @property
     def user_attrs(self) -> dict[str, Any]:
@@ -153,8 +153,9 @@ class Trial:
             self._refuse("takes no more reports")
         if record.held:
             record.drop_held(stream, step)
-        curve = record.curves.get(stream)
-        if (curve is not None and curve.place(step) is not None) or (self._unsent and self._is_unsent(stream, step)):
+        if (self._unsent and self._is_unsent(stream, step)) or (
+            (curve := record.curves.get(stream)) is not None and curve.place(step) is not None
+        ):
             where = f" of stream {stream}" if stream else ""
             warnings.warn(
                 f"trial {self.number}: step {step}{where} was reported before; the first report counts.", stacklevel=2
@@ -287,8 +288,9 @@ class Trial:
     def _suggest(self, name: str, dist: Distribution) -> Any:
         """Return the value of ``name``: taken before, enqueued, proposed, or sampled alone."""
         record = self._record
-        if name in record.params or name in self._fresh:
-            value = self._fresh[name] if name in self._fresh else record.params[name]
+        value = self._fresh.get(name, _NONE)
+        if value is not _NONE or name in record.params:
+            value = record.params[name] if value is _NONE else value
             if not dist.contains(value):
                 raise ValueError(f"trial {self.number}: {name}={value!r} was taken before and lies outside {dist!r}.")
             return value
@@ -327,15 +329,17 @@ class Trial:
         return any(kind == "report" and data[:2] == (stream, step) for kind, _, data in self._unsent)
 
     def _tell(self, fact: Fact) -> None:
-        """Write a fact: at once in memory; to a shared storage with the next question, or after a second.
+        """Write a fact: at once in memory; to a shared storage with the next question, or within a second.
 
         At once, too, where another process may end the trial: it would not know what is to be written.
         """
-        if not self.study._log.storage.shared or self.study._led:
-            self.study._log.write(fact)
+        log = self.study._log
+        if not log.storage.shared or self.study._led:
+            log.write(fact)
             return
         self._unsent.append(fact)
-        if time.monotonic() - self._sent > 1.0 or self._elsewhere():
+        log.unsent[self._record.number] = self._record
+        if self._elsewhere():
             self._send()
 
     def _elsewhere(self) -> bool:
@@ -360,15 +364,7 @@ class Trial:
         log = self.study._log
         if self._record.worker != log.worker and not self._record.finished and log.lease:
             log.take_over(self._record)
-        with log.lock:
-            sent = self._unsent[:]  # other threads may add to it meanwhile
-            log.write(*sent, *more)
-            del self._unsent[: len(sent)]
-            for kind, _, data in sent:
-                if kind == "params":
-                    for name in data[1]:
-                        self._fresh.pop(name, None)
-        self._sent = time.monotonic()
+        log.send(self._record, *more)
         if self._record.state is TrialState.LOST:
             self._refuse("is not yours any more")
 
@@ -403,6 +399,10 @@ class Trial:
         if self._unsent:
             self._send()
         return arrive, (Address.of(self.study), self.number, self._proposal, self._rng, dict(self._asked))
+
+    def __del__(self) -> None:
+        if getattr(self, "_unsent", None):  # whoever ends the trial may be in another process
+            self.study._log.wake()
 
     def __repr__(self) -> str:
         return f"Trial(number={self.number}, {self.state.name}, params={self.params})"

@@ -785,7 +785,7 @@ def test_a_restored_run_is_still_pruned(back):
 
 
 @pytest.mark.parametrize("make", [lambda path: study(), shared], ids=["memory", "sqlite"])
-@pytest.mark.parametrize("tell", ["number", "copy", "pickle", "opened twice"])
+@pytest.mark.parametrize("tell", ["number", "copy", "pickle", "opened twice", "number, opened twice"])
 def test_nothing_that_a_handle_said_is_lost_whoever_tells(make, tell, tmp_path):
     s = make(tmp_path)
     trial = s.ask()
@@ -793,11 +793,55 @@ def test_nothing_that_a_handle_said_is_lost_whoever_tells(make, tell, tmp_path):
     x = worker.suggest_float("x", 0, 1)
     assert trial.suggest_float("x", 0, 1) == x
     worker.report(1.0, 0)
-    if tell == "opened twice" and make is shared:
+    if "opened twice" in tell and make is shared:
         s = inloop.load_study(s.study_name, s._log.storage.path)
-    s.tell(trial.number if tell == "number" else trial, 2.0)
+    s.tell(trial.number if "number" in tell else trial, 2.0)
     frozen = s.trials[0]
     assert (frozen.params, frozen.curve, frozen.value) == ({"x": x}, {0: 1.0}, 2.0)
+
+
+def begin(path):
+    """Take a parameter and report, and let go of the trial and the study."""
+    trial = inloop.load_study("s", path).ask()
+    trial.report(trial.suggest_float("x", 0, 1), 0)
+    return trial.number
+
+
+@pytest.mark.parametrize("method", ["here", "fork", "forkserver", "spawn"])
+def test_nothing_is_lost_where_one_asks_and_another_tells(method, tmp_path):
+    path = str(tmp_path / "s.db")
+    inloop.create_study(storage=path, study_name="s", sampler="random")
+    if method == "here":
+        begin(path)
+    else:
+        script = tmp_path / "script.py"
+        script.write_text(
+            f"import inloop, multiprocessing\n{inspect.getsource(begin)}\nif __name__ == '__main__':\n"
+            f"    child = multiprocessing.get_context({method!r}).Process(target=begin, args=({path!r},))\n"
+            "    child.start(), child.join()\n"
+        )
+        subprocess.run([sys.executable, script], check=True)
+    frozen = inloop.load_study("s", path).tell(0, 2.0)
+    assert frozen.curve == {0: frozen.params["x"]}
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_a_silent_trial_said_can_be_seen_soon(gone, tmp_path, monkeypatch):
+    monkeypatch.setattr(log, "_HOLD", 5.0 if gone else 1.0)
+    s = shared(tmp_path)
+    others = inloop.load_study("s", str(tmp_path / "s.db"))
+    trial = s.ask()
+    before = s._log.history.events
+    trial.report(trial.suggest_float("x", 0, 1), 0)
+    assert others.trials[0].params == {}  # it goes with the next question, if that comes soon
+    began = time.monotonic()
+    if gone:
+        del trial
+    while not others.trials[0].params and time.monotonic() - began < 20:
+        time.sleep(0.005)
+    assert others.trials[0].curve == {0: others.trials[0].params["x"]}
+    assert others._log.history.events == before + 3  # a space, the parameter, the report: no more than once
+    assert not gone or time.monotonic() - began < 2.5
 
 
 def test_threads_that_report_on_one_trial_lose_nothing(tmp_path):
