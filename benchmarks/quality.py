@@ -74,6 +74,7 @@ EXPERIMENTS = {
     ),
     "trained": Experiment("trained", f"random,inloop,{TPES},Hyperopt TPE"),
     "dimension": Experiment("dimension", "random,inloop,inloop TPE,Optuna TPE", seeds=2),
+    "plateau": Experiment("plateau", f"random,inloop,GP no doubt,{TPES}", noise=0.01, seeds=20),
     "ablations": Experiment(
         "dev", ",".join(["inloop GP", *ABLATIONS]), trials=50, seeds=3, against="inloop GP", also=report.changes
     ),
@@ -82,6 +83,7 @@ EXPERIMENTS = {
 SETS = {
     "test": problems.TEST, "conditional": problems.CONDITIONAL, "dev": problems.DEV, "tabular": problems.TABULAR,
     "trained": problems.TRAINED, "dimension": problems.DIMENSION,
+    "plateau": problems.PLATEAU,
 }  # fmt: skip
 
 
