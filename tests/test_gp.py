@@ -339,7 +339,11 @@ def test_auto_says_what_it_does_and_why():
     equal = inloop.create_study(space={"x": Float(0, 1)}, seed=0)
     for _ in range(9):
         equal.tell(equal.ask(), 0.5)
-    assert "better than noise" in AutoSampler().describe(equal.space, equal.history)
+    assert "equal or look like noise" in AutoSampler().describe(equal.space, equal.history)
+    noisy, rng = inloop.create_study(space=equal.space, seed=0), np.random.default_rng(0)
+    for _ in range(30):
+        noisy.tell(noisy.ask(), rng.normal())
+    assert "look like noise" in repr(noisy)
     assert "first trial" in AutoSampler().describe(None, inloop.create_study().history)
     assert "2 so far" in says(BOX, 2)
     assert says(BOX).startswith("Gaussian process for 4 parameters")

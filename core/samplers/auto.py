@@ -82,7 +82,7 @@ class AutoSampler(Sampler):
             if not space.columns.modelled.any():
                 return "Random values: no parameter has a place that a model could learn."
             if not _used_up(space, history):
-                return "A design that fills the space until a model explains the values better than noise."
+                return "A design that fills the space while the values are equal or look like noise."
         if _used_up(space, history):
             return "Settings tried before, again: there are no others."
         if self._choice(space) is self.tpe:

@@ -36,6 +36,7 @@ _HUGE = 1e100  # farther losses count as that: their squares must stay finite
 _JUDGES = 100  # latest trials by which earlier studies are judged
 _DESIGN = 256  # Sobol points at most
 _KEPT = 64  # fits
+_SURPRISE = -5.0  # evidence, as of trials that an earlier fit did not foresee; of noise it is -1 to -3
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,13 @@ class GPSampler(Sampler):
     (`Sampled`) is drawn uniformly.
 
     The proposal depends on the history alone, never on which process asks or has asked before: hyperparameters are
-    refitted when the number of told trials passes fixed counts (each up to 20, then every tenth part of a doubling),
-    starting from those at the count before the last doubling. A process that has not followed the study repeats
-    at most one fit for each doubling.
+    refitted when the number of told trials passes fixed counts (each up to 20, then every tenth part of a doubling; in
+    between where what was told is a surprise to them), starting from those at the count before the last doubling. A
+    process that has not followed the study repeats at most one fit for each doubling.
 
     Args:
-        startup: Trials told before the models are used; until then, and while noise alone explains the losses better,
-            a scrambled Sobol sequence.
+        startup: Trials told before the models are used; until then, and while noise alone explains the losses clearly
+            better, a scrambled Sobol sequence.
         models: Take turns.
         widen: Factor on the model's standard deviation, reached after ``narrow`` told trials.
         narrow: The factor grows from 1 over so many told trials, if none is pruned.
@@ -192,12 +193,12 @@ class GPSampler(Sampler):
             return self._belief(memory, PLAIN, np.empty(0, np.int64))
 
     def models_now(self, space: Space, history: History) -> bool:
-        """Return whether the next proposal comes from a model."""
-        with one_thread():
-            return self._learned(_memory(self, space, history), self.models[0], np.empty(0, np.int64)) is not None
+        """Return whether the next proposal comes from a model, as far as is known without fitting one."""
+        memory = _memory(self, space, history)
+        return self._is_taught(memory) and not memory.doubted
 
     def _learned(self, memory: _Memory, model: Model, seen: Rows) -> Belief | None:
-        """Return what a model believes, None where noise alone explains the losses better than any model does.
+        """Return what a model believes, None where noise alone explains the losses clearly better than any model.
 
         Such a model would look where it knows least, in the corners: half of all noisy plateaus were never left, where
         random search leaves each. A handful of losses cannot tell.
@@ -205,13 +206,13 @@ class GPSampler(Sampler):
         if not self._is_taught(memory):
             return None
         belief = self._belief(memory, model, seen)
-        if len(belief.level) < self.startup:
-            return belief
-        others = (self._belief(memory, m, seen) for m in self.models if m is not model)
-        return belief if any(b.posterior.evidence >= self.doubt for b in itertools.chain([belief], others)) else None
+        beliefs = itertools.chain([belief], (self._belief(memory, m, seen) for m in self.models if m is not model))
+        few = len(belief.level) < self.startup
+        memory.doubted = not few and all(b.posterior.evidence < self.doubt for b in beliefs)
+        return None if memory.doubted else belief
 
     def _is_taught(self, memory: _Memory) -> bool:
-        """Return whether there is a parameter to model, and enough trials to do so, of two finite losses at least.
+        """Return whether there is a parameter to model, and enough trials to do so, of two different losses at least.
 
         Trials of earlier studies count as well.
         """
@@ -245,7 +246,7 @@ class GPSampler(Sampler):
         inputs = replace(seen_so_far.inputs, kernel=model.kernel)
         count = _checkpoint(told) if memory.differ(_checkpoint(told)) else told
         posterior = Posterior(seen_so_far.units, targets, inputs, self._fit(memory, model, count).theta)
-        if posterior.evidence < 0.0 and count < told:  # what was told since is a surprise
+        if posterior.evidence < _SURPRISE and count < told:
             posterior = Posterior(seen_so_far.units, targets, inputs, self._fit(memory, model, told).theta)
         level = posterior.predict(posterior.units)[0] if posterior.noise > self.noisy else targets
         return Belief(posterior, np.where(seen_so_far.known, level, math.inf), seen_so_far)
@@ -301,6 +302,8 @@ class _Memory(Follower):
         self._read = 0
         self._compared = 0
         self._differ_from = math.inf
+        #: Whether the last proposal was no model's, as the losses look like noise; for those who ask.
+        self.doubted = False
         self._loss = math.inf  # the first finite one of the told trials that were compared
         self._sobol: Array | None = None
         self._grid: Array | None = None
@@ -318,7 +321,7 @@ class _Memory(Follower):
 
     @property
     def differ_from(self) -> float:
-        """How many trials were told when there were two finite losses; inf while there are none."""
+        """How many trials were told when two finite losses differed; inf while all are equal."""
         told = self.history.told
         while self._differ_from == math.inf and self._compared < len(told):
             rows = np.array(told[self._compared : self._compared + _EVERY], np.int64)
@@ -333,7 +336,7 @@ class _Memory(Follower):
         return self._differ_from
 
     def differ(self, count: int) -> bool:
-        """Return whether a model can learn from the first ``count`` told trials, and from earlier studies.
+        """Return whether a model can learn from the first ``count`` told trials or from earlier studies.
 
         Hyperparameters that were fitted to losses which are all equal say that nothing matters, and are no start.
         """
