@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copyreg
+import hashlib
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
@@ -15,56 +16,78 @@ from ._sklearn_report import row_hashes
 
 _IDLE = ("n_jobs", "verbose", "memory", "_skl_callbacks")  # parameters and attributes of estimators; change no score
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_LONG = 200  # characters
+_DEEPEST = 150  # objects inside each other, at four calls each, of the thousand that Python allows
 
 
-def content(value: Any, above: tuple[int, ...] = ()) -> str:
+def content(value: Any, above: tuple[int, ...] = (), known: dict[int, tuple[Any, str]] | None = None) -> str:
     """Return a text of a value that is the same in every process, and for values of equal content only.
 
     Functions and classes count by their qualified names, and functions that have none of their own (lambdas, those
     made in other functions) by their code as well. Other objects count by what they would be pickled as, or, where
-    they cannot be, by what they print.
+    they cannot be or lie too deep, by what they print. Long texts are hashed.
 
     Args:
         value: Anything.
         above: Ids of the objects that it is in.
+        known: Objects that were seen, by their ids, and their texts: each is looked at once, however many lead to it.
 
     Example:
         >>> content({"b": (1, 2), "a": np.float64(0.5)}), content(re.compile("x+"))
         ("{'a': 0.5, 'b': [1, 2]}", "[re._compile, ['x+', 32]]")
     """
     if type(value) in _PLAIN:
-        return repr(value)
+        return _short(repr(value))
+    known = {} if known is None else known
+    if id(value) in known:
+        return known[id(value)][1]
     if id(value) in above:
         return f"<{len(above) - above.index(id(value))} above>"
-    above = (*above, id(value))
+    if len(above) == _DEEPEST:
+        return _printed(value)
+    text = _short(_text(value, partial(content, above=(*above, id(value)), known=known)))
+    known[id(value)] = value, text  # the value too, so that no other object gets its id
+    return text
 
-    def inner(*parts: Any) -> str:
-        return "[" + ", ".join(content(part, above) for part in parts) + "]"
 
+def _text(value: Any, inner: Callable[[Any], str]) -> str:
+    """Return the text of a value, given what returns those of its parts."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(sorted(f"{content(k, above)}: {content(v, above)}" for k, v in value.items())) + "}"
+        return "{" + ", ".join(sorted(f"{inner(k)}: {inner(v)}" for k, v in value.items())) + "}"
     if isinstance(value, list | tuple):
-        return inner(*value)
+        return "[" + ", ".join(map(inner, value)) + "]"
     if isinstance(value, Set):
-        return "{" + ", ".join(sorted(content(v, above) for v in value)) + "}"
+        return "{" + ", ".join(sorted(map(inner, value))) + "}"
     if isinstance(value, np.generic):
-        return content(value.item(), above)
+        item = value.item()
+        return repr(value) if type(item) is type(value) else inner(item)  # a long double is its own item
     if isinstance(value, type):
         return _name(value)
-    if isinstance(value, MethodType):
-        return inner(value.__func__, value.__self__)
     if hasattr(value, "get_params"):
-        return _name(type(value)) + content(_of_estimator(value), above)
-    if len(getattr(value, "shape", ())) and not getattr(getattr(value, "dtype", None), "hasobject", False):
-        try:
+        return _name(type(value)) + inner(_of_estimator(value))
+    try:
+        if len(value.shape) and not getattr(getattr(value, "dtype", None), "hasobject", False):
             return f"{value.shape} {row_hashes(value, None).tobytes().hex()}"
-        except Exception:  # no rows of numbers or texts
-            pass
+    except Exception:  # no rows of numbers or texts
+        pass
     try:
         parts = _parts(value)
     except Exception:  # each type raises its own where it cannot be pickled
-        return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
-    return inner(*parts) if isinstance(parts, tuple) else parts
+        return _printed(value)
+    return "[" + ", ".join(map(inner, parts)) + "]" if isinstance(parts, tuple) else parts
+
+
+def _short(text: str) -> str:
+    if len(text) < _LONG:
+        return text
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _printed(value: Any) -> str:
+    try:
+        return _short(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
+    except RecursionError:  # deep again
+        return _name(type(value))
 
 
 def _of_estimator(value: Any) -> dict[str, Any]:
@@ -78,23 +101,24 @@ def _parts(value: Any) -> tuple[Any, ...] | str:
     """Return the parts that make up an object, or its name if it is known by that."""
     if isinstance(value, partial):
         return value.func, value.args, value.keywords
-    if isinstance(value, FunctionType) and "<" in value.__qualname__:
+    if isinstance(value, MethodType):
+        return value.__func__, value.__self__
+    if isinstance(value, FunctionType):
+        if "<" not in value.__qualname__ and value.__name__ == value.__code__.co_name:  # else wraps() has lent them
+            return _name(value)
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return _name(value), _of_code(value.__code__), cells, value.__defaults__, value.__kwdefaults__
     if isinstance(value, CodeType):
         return _of_code(value)
-    if hasattr(value, "__qualname__"):
-        return _name(value)
     reduce = copyreg.dispatch_table.get(type(value))
     reduced = value.__reduce_ex__(4) if reduce is None else reduce(value)
-    return reduced if isinstance(reduced, str) else tuple(map(_part, reduced))
-
-
-def _part(part: Any) -> Any:
-    """Return a part of what an object is pickled as, to look at as often as one likes."""
-    if isinstance(part, dict):  # distributions of scipy hold NumPy's global generator, which differs at every start
-        return {k: v for k, v in part.items() if k != "_random_state"}
-    return list(part) if isinstance(part, Iterator) else part
+    if isinstance(reduced, str):  # its name; one of functools.lru_cache is lent
+        return f"{getattr(value, '__module__', None)}.{reduced}", getattr(value, "__wrapped__", None)
+    parts = tuple(list(part) if isinstance(part, Iterator) else part for part in reduced)
+    if any(t.__module__.startswith("scipy.stats.") for t in type(value).__mro__):
+        # they hold NumPy's global generator, which differs at every start
+        return tuple({**part, "_random_state": None} if isinstance(part, dict) else part for part in parts)
+    return parts
 
 
 def _of_code(code: CodeType) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from inloop import Categorical, Float, FrozenTrial, Int, Space, StudyStopped, Tr
 from inloop.distributions import Distribution, Quantile, Sampled, as_distribution, names_only
 from inloop.history import History
 from inloop.samplers import Sampler
+from sklearn.base import clone
 
 from ._sklearn_content import content
 
@@ -106,10 +107,13 @@ class SearchSpace:
         raise ValueError(f"initial_params: {dict(params)!r} lies in none of the dicts of the space {self.space!r}.")
 
     def unstored(self) -> list[Any]:
-        """Return the choices and distributions of which a storage keeps but the names, which others may have too."""
+        """Return the choices and distributions of which a storage keeps but the names, which others may have too.
+
+        Choices are returned as candidates get them: unfitted.
+        """
         named = [d for d in self.space.values() if names_only(d.to_json())]
         own = {Categorical: "choices", Quantile: "frozen", Sampled: "source"}
-        return [getattr(d, own[type(d)]) for d in named]
+        return [clone(getattr(d, own[type(d)]), safe=False) for d in named]
 
     def whole(self, point: Mapping[str, Any]) -> bool:
         """Say whether a point leaves nothing to propose."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -11,13 +13,14 @@ import textwrap
 import warnings
 from copy import deepcopy
 from functools import partial
+from types import SimpleNamespace
 
 import inloop
 import numpy as np
 import pytest
 from inloop.integrations._sklearn_early import _split
 from inloop.integrations._sklearn_resume import setup_hash
-from inloop.integrations._sklearn_space import WHICH
+from inloop.integrations._sklearn_space import WHICH, SearchSpace
 from inloop.integrations.sklearn import BayesSearchCV
 from inloop.pruners import ThresholdPruner
 from inloop.storage import MemoryStorage, SqliteStorage
@@ -29,7 +32,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import make_scorer
+from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
@@ -881,6 +884,39 @@ def itself(k):
     return found
 
 
+def wrapped(k):
+    @functools.wraps(accuracy_score)
+    def scaled(y, predicted):
+        return k * accuracy_score(y, predicted)
+
+    return scaled
+
+
+class Shaped(Cost):
+    shape = 2  # has no length
+
+
+class Node:
+    def __init__(self, load):
+        self.load, self.near = load, []
+
+
+def grid(k):
+    """Return a node of a grid in which all know their neighbours; there are more paths than can be walked."""
+    nodes = np.array([[Node(k) for _ in range(6)] for _ in range(6)])
+    for (i, j), node in np.ndenumerate(nodes):
+        node.near = [*nodes[max(i - 1, 0) : i + 2, j], *nodes[i, max(j - 1, 0) : j + 2]]
+    return nodes[0, 0]
+
+
+def nested(k):
+    """Return what is in more lists than Python can call itself, and a number beside it."""
+    found = []
+    for _ in range(320):
+        found = [found]
+    return k, found
+
+
 #: How things are made that differ by a number alone.
 NUMBERED = {
     "selector": lambda k: make_column_transformer(("passthrough", make_column_selector(pattern=f"x{k}"))),
@@ -901,6 +937,14 @@ NUMBERED = {
     "output": lambda k: StandardScaler().set_output(transform=["default", "pandas"][k]),
     "long": lambda k: FunctionTransformer(kw_args={"columns": [*range(500), k, *range(500)]}),
     "itself": itself,
+    "wraps": wrapped,
+    "cached": lambda k: functools.lru_cache(wrapped(k)),
+    "bound": lambda k: re.compile(f"x{k}").sub,
+    "shape": Shaped,
+    "long double": lambda k: np.longdouble(k),
+    "random state": lambda k: SimpleNamespace(_random_state=k),
+    "grid": grid,
+    "nested": nested,
 }
 
 
@@ -908,6 +952,14 @@ NUMBERED = {
 def test_what_differs_by_content_alone_is_told_apart(name):
     make = NUMBERED[name]
     assert len({setup_hash(make(k)) for k in (0, 0, 1, 1)} | {setup_hash(deepcopy(make(1)))}) == 2
+
+
+def test_a_choice_that_is_fitted_is_the_same_choice():
+    scaler = StandardScaler()
+    unstored = SearchSpace({"scaler": [scaler, "passthrough"]}).unstored
+    before = setup_hash(unstored())
+    scaler.fit(CANCER[0])
+    assert setup_hash(unstored()) == before
 
 
 @pytest.mark.parametrize("where", ["estimator", "choice"])

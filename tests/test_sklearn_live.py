@@ -581,7 +581,6 @@ def test_epochs_that_partial_fit_cannot_run_are_left_alone():
         assert set(search.study_.trials[0].curves) == {0, 1}
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 class Secretive(LogisticRegression):
     def fit(self, X, y, sample_weight=None):
         super().fit(X, y, sample_weight)
@@ -594,6 +593,7 @@ def test_a_number_of_iterations_that_is_not_known_costs_nothing():
     assert set(search.cv_results_["status"]) == {"complete"}
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_several_labels_are_left_alone():
     X, y = StandardScaler().fit_transform(CANCER[0]), CANCER[1]
     labels = np.column_stack([y, X[:, 0] > 0, X[:, 1] > 0]).astype(int)
