@@ -73,7 +73,7 @@ class Reference:
         return self.trial
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Reference:
-        return replace(self, trial=copy.copy(self.trial))
+        return replace(self, trial=copy.deepcopy(self.trial, memo))
 
     def __reduce__(self) -> Any:
         return Reference, (self.number, None, self.find if self.trial is None else self.trial.__reduce__())
@@ -103,15 +103,13 @@ class Hook:
     _stream: int | None = None  # of its last fit
 
     def __init__(self, trial: Trial, metric: str | None, mode: str | None, report_every: int) -> None:
-        if not isinstance(trial, Trial):
-            raise TypeError(f"{type(self).__name__}: trial must be an inloop.Trial, got {trial!r}.")
+        self.trial = trial
         if mode is not None and mode not in _DIRECTIONS:
             raise ValueError(f"{type(self).__name__}: mode must be 'min', 'max' or None, got {mode!r}.")
         if isinstance(report_every, bool) or not isinstance(report_every, int) or report_every < 1:
             raise ValueError(
                 f"{type(self).__name__}: report_every must be an integer of at least 1, got {report_every!r}."
             )
-        self.trial = trial
         self.metric = metric
         self.mode = mode
         self.report_every = report_every
@@ -123,12 +121,15 @@ class Hook:
 
         Raises:
             StudyNotFound, StorageError: If the hook was loaded from a file, and its study is not there any more.
+            TypeError: If it is set to what is no trial.
         """
         reference: Reference = vars(self)["trial"]
         return reference.get()
 
     @trial.setter
     def trial(self, trial: Trial | Reference) -> None:
+        if not isinstance(trial, Trial | Reference):
+            raise TypeError(f"{type(self).__name__}: trial must be an inloop.Trial, got {trial!r}.")
         vars(self)["trial"] = trial if isinstance(trial, Reference) else Reference(trial.number, trial)
 
     def _start(self, step: int, after: int | None = None) -> None:

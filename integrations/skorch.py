@@ -72,7 +72,9 @@ class SkorchPruningCallback(Hook, Callback):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the arguments; a trial is not looked for, as a net that was loaded may have outlived its study."""
-        return {name: getattr(self, name) for name in self._get_param_names()[1:]} | {"trial": vars(self)["trial"]}
+        reference = vars(self)["trial"]
+        given = {name: getattr(self, name) for name in self._get_param_names()[1:]}
+        return {"trial": reference.trial or reference, **given}
 
     def __sklearn_clone__(self) -> SkorchPruningCallback:
         return copy.copy(self)

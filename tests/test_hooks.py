@@ -454,6 +454,13 @@ def test_a_copy_is_a_hook_of_the_same_trial(way, way_to_copy):
 
 
 @every_way
+def test_a_trial_and_its_hook_that_are_copied_together_stay_together(way):
+    trial = ask()
+    again, hook = copy.deepcopy((trial, way.hook(trial)))
+    assert again is hook.trial is not trial
+
+
+@every_way
 @pytest.mark.parametrize("metric", ["logloss", "auc"])
 def test_with_a_fixed_trial_training_goes_to_its_end(way, metric):
     hook = way.hook(inloop.FixedTrial({}), way.name(metric))
@@ -498,8 +505,12 @@ def test_report_every_is_checked(way):
     for bad in (0, 1.5, True, "2"):
         with pytest.raises(ValueError, match="report_every must be an integer of at least 1"):
             way.hook(ask(), report_every=bad)
-    with pytest.raises(TypeError, match=r"trial must be an inloop.Trial, got 3"):
-        way.hook(3)
+    hook = way.hook(ask())
+    for bad in (3, None):
+        with pytest.raises(TypeError, match=f"trial must be an inloop.Trial, got {bad}"):
+            way.hook(bad)
+        with pytest.raises(TypeError, match=f"trial must be an inloop.Trial, got {bad}"):
+            hook.trial = bad
 
 
 @every_way

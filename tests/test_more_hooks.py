@@ -1005,7 +1005,10 @@ def test_skorch_parameters_of_the_hook():
     net.set_params(callbacks__prune__monitor="valid_acc", callbacks__prune__report_every=2)
     with pytest.raises(ValueError, match=r"'valid_acc' is to be maximized, but the direction of study"):
         net.fit(X, Y.astype("int64"))
+    with pytest.raises(TypeError, match=r"trial must be an inloop.Trial, got None"):
+        net.set_params(callbacks__prune__trial=None)
     net.set_params(callbacks__prune__trial=trial).fit(X, Y.astype("int64"))
+    assert net.get_params()["callbacks__prune__trial"] is trial
     assert curve(trial) == {1: net.history[1, "valid_acc"], 2: net.history[2, "valid_acc"]}
     with pytest.raises(ValueError, match="Invalid parameter 'metric'"):
         net.set_params(callbacks__prune__metric="valid_loss")
