@@ -13,7 +13,6 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from .events import Event, as_event
@@ -36,15 +35,9 @@ _hooked = [-1]  # the process of how many forks has its hooks
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
+#: Running trials whose handles have something yet to write, and where: it keeps a log that nobody else has any more.
+_unwritten: dict[FrozenTrial, Log] = {}
 _forking = threading.local()
-
-
-def _open_logs() -> list[Log]:
-    while True:
-        try:
-            return list(_logs)
-        except RuntimeError:  # another thread has opened a study meanwhile
-            pass
 
 
 def _hold_logs() -> None:
@@ -53,7 +46,13 @@ def _hold_logs() -> None:
     But not for long: such a thread may itself wait, for a server that the fork is to start for instance.
     """
     _forking.logs = []
-    for log in _open_logs():
+    while True:
+        try:
+            logs = list(_logs)
+            break
+        except RuntimeError:  # another thread has opened a study meanwhile
+            pass
+    for log in logs:
         _forking.logs.append((log, log.lock.acquire(timeout=_FORK_WAIT)))
 
 
@@ -66,6 +65,7 @@ def _let_go() -> None:
 
 def _enter_child() -> None:
     forks[0] += 1
+    _unwritten.clear()  # the parent writes its own
     for log, held in _forking.logs:
         if not held:
             log.lock = threading.RLock()
@@ -116,9 +116,6 @@ class Log:
         self._seq = 0
         self._spoke = 0.0
         self._dated = -math.inf  # when it last wrote the time of day
-        #: Number -> trials of this process whose handles may have something yet to write.
-        self.unsent: dict[int, FrozenTrial] = {}
-        self._left: SimpleQueue[Log] = SimpleQueue()  # wakes the thread that beats, and keeps the log until then
         self._beating = False
         self._ticked = 0.0  # when the thread that beats, or who looks for silent workers, last ran
         _hook_exit()
@@ -140,6 +137,12 @@ class Log:
             else:
                 self.read()
 
+    def write_later(self, trial: FrozenTrial, fact: Fact) -> None:
+        """Append a fact with the next one of its trial, or within a second."""
+        assert trial.unsent is not None
+        trial.unsent[0].append(fact)
+        _unwritten[trial] = self
+
     def send(self, trial: FrozenTrial, *more: Fact) -> None:
         """Append what a trial's handles have yet to write, and more facts."""
         with self.lock:
@@ -154,27 +157,22 @@ class Log:
 
     def flush(self) -> None:
         """Append what the handles of all trials have yet to write."""
-        if not self.unsent or self._born != forks[0]:  # a fork's parent writes its own
-            return
         with self.lock:
-            while self.unsent:
-                number, trial = self.unsent.popitem()  # first: a handle may have more to write meanwhile
-                try:
-                    if trial.unsent and trial.unsent[0]:
-                        self.send(trial)
-                except BaseException:
-                    self.unsent[number] = trial
-                    raise
+            for trial, log in _unwritten.copy().items():
+                if log is self:
+                    del _unwritten[trial]  # first: a handle may have more to write meanwhile
+                    try:
+                        if trial.unsent and trial.unsent[0]:
+                            self.send(trial)
+                    except BaseException:
+                        _unwritten[trial] = self
+                        raise
 
     def flush_twins(self) -> None:
         """Append what this process has yet to write of the same study, opened another time."""
-        for log in _open_logs():
+        for log in {*_unwritten.copy().values()}:
             if log is not self and log.history.uid == self.history.uid:
                 log.flush()
-
-    def wake(self) -> None:
-        """Have the thread that beats flush now; may be called where a garbage collector runs."""
-        self._left.put(self)
 
     def write_next(self, fact: Fact) -> bool:
         """Do what `sync` and then `write` do if nobody else has written; or else `sync` alone.
@@ -326,9 +324,7 @@ class Log:
         """Have a thread renew the leases while this process has running trials."""
         if self.lease and not self._beating:
             self._ticked = time.monotonic()
-            thread = threading.Thread(
-                target=_beats, args=(weakref.ref(self), self._left), name="inloop-lease", daemon=True
-            )
+            thread = threading.Thread(target=_beats, args=(weakref.ref(self),), name="inloop-lease", daemon=True)
             thread.start()
             self._beating = True  # after an interrupt rather two threads than none
 
@@ -336,7 +332,6 @@ class Log:
         """Renew the lease if it needs it; return whether to go on: also for a lease after the last trial."""
         with self.lock:
             self._tick()
-            self.flush()
             mine = any(self.history.trials[n].worker == self.worker for n in self.history.running)
             now = time.monotonic()
             quiet = now - self._spoke
@@ -378,21 +373,18 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
-def _beats(ref: weakref.ref[Log], left: SimpleQueue[Log]) -> None:
-    log = ref()
-    while log is not None:
+def _beats(ref: weakref.ref[Log]) -> None:
+    while (log := ref()) is not None:
         pause = min(log.lease / 4, _HOLD)
         try:
             if not log._beat_once():
                 return
+            log.flush()
         except Exception as error:
-            logger.warning("the lease of study %r could not be renewed: %r", log.name, error)
+            logger.warning("the lease of study %r could not be renewed, or reports not be written: %r", log.name, error)
             pause = min(log.lease / 4, _DOZE)
         del log
-        try:
-            log = left.get(timeout=pause)
-        except Empty:
-            log = ref()
+        time.sleep(pause)
 
 
 def _hook_exit() -> None:
@@ -405,7 +397,7 @@ def _hook_exit() -> None:
 
 
 def _flush_all() -> None:
-    for log in _open_logs():
+    for log in {*_unwritten.copy().values()}:
         try:
             log.flush()
         except Exception as error:

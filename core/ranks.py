@@ -66,11 +66,7 @@ def lead(trial: Trial) -> None:
     It launches none where ``LOCAL_RANK`` is set already: whoever has set it has launched all ranks there are.
     """
     study = trial.study
-    if (
-        isinstance(study, FollowedStudy)
-        or isinstance(trial, FixedTrial)
-        or ("LOCAL_RANK" in os.environ and not study._led)
-    ):
+    if isinstance(study, FollowedStudy) or isinstance(trial, FixedTrial) or (_is_numbered() and not study._led):
         return
     name, log = study.study_name, study._log
     if not study._led:
@@ -96,7 +92,7 @@ def is_relaunched() -> bool:
 
 def in_step(study: Study) -> bool:
     """Return whether several ranks go through the trials of ``study`` in step: its leader and those it has launched."""
-    return isinstance(study, FollowedStudy) or (study._led and _has_launched())
+    return isinstance(study, FollowedStudy) or (study._led and _is_numbered())
 
 
 def follow(study_name: str | None, direction: str | None, space: Space | None) -> FollowedStudy | None:
@@ -137,13 +133,13 @@ def made(study: Study) -> Study:
 
 def _linger(storage: Storage) -> None:
     """Let ranks read the end of a study in memory before this process ends, and the study with it."""
-    server = storage._server if isinstance(storage, MemoryStorage) and _has_launched() else None
+    server = storage._server if isinstance(storage, MemoryStorage) and _is_numbered() else None
     deadline = time.monotonic() + _PATIENCE
     while server is not None and server._connections and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
-def _has_launched() -> bool:
+def _is_numbered() -> bool:
     """Return whether a process that leads has launched ranks: launchers then number the leading process, too."""
     return "LOCAL_RANK" in os.environ
 

@@ -173,10 +173,9 @@ class Study:
         """
         if self._stopped:
             raise StudyStopped("The study was stopped; study.optimize(...) or study.resume() goes on with it.")
-        record = None
+        fixed, record = self._declared(space), None
         try:
             with self._log.lock:
-                fixed = self._declared(space)
                 record = self._start_alone(fixed) if self._log.alone else None
                 if record is None:
                     record = self._start(fixed)
@@ -280,7 +279,7 @@ class Study:
                 complete one has no value.
             TypeError: If ``value`` is not a number.
         """
-        if not isinstance(trial, Trial):
+        if not (isinstance(trial, Trial) and trial.study._log is self._log):
             self._log.flush_twins()
         with self._log.lock:
             record = self._record(trial)
@@ -532,8 +531,7 @@ class Study:
                 return trial._record
             if trial.study._history.uid != self._history.uid:
                 raise ValueError(f"tell: this is trial {trial.number} of {trial.study!r}, not one of {self!r}.")
-            trial._send()  # the same study, opened twice
-            trial = trial.number
+            trial = trial.number  # the same study, opened twice
         self._log.sync()
         known = self._history.trials
         if isinstance(trial, bool) or not isinstance(trial, int | np.integer):

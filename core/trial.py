@@ -337,8 +337,7 @@ class Trial:
         if not log.storage.shared or self.study._led:
             log.write(fact)
             return
-        self._unsent.append(fact)
-        log.unsent[self._record.number] = self._record
+        log.write_later(self._record, fact)
         if self._elsewhere():
             self._send()
 
@@ -372,13 +371,11 @@ class Trial:
         """Write what was not sent yet and how the trial ended."""
         log, record = self.study._log, self._record
         with log.lock:
-            if not record.finished and self._end_alone(state, value):
-                return record
-            try:
-                self._send()
-            except TrialLost as why:
-                logger.warning("%s", why)
-            return log.finish(record, state, value)
+            if record.finished or not self._end_alone(state, value):
+                log.finish(record, state, value)
+        if record.state is LOST:
+            logger.warning("trial %d was given back because its worker was not heard of", self.number)
+        return record
 
     def _refuse(self, what: str) -> None:
         if self.state is TrialState.LOST:
@@ -388,7 +385,7 @@ class Trial:
     def __copy__(self) -> Trial:
         if self._unsent:
             self._send()
-        return type(self)(self.study, self._record, self._proposal, self._rng, dict(self._asked), self._away)
+        return type(self)(self.study, self._record, self._proposal, self._rng, dict(self._asked), self._elsewhere())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Trial:
         return self.__copy__()
@@ -399,10 +396,6 @@ class Trial:
         if self._unsent:
             self._send()
         return arrive, (Address.of(self.study), self.number, self._proposal, self._rng, dict(self._asked))
-
-    def __del__(self) -> None:
-        if getattr(self, "_unsent", None):  # whoever ends the trial may be in another process
-            self.study._log.wake()
 
     def __repr__(self) -> str:
         return f"Trial(number={self.number}, {self.state.name}, params={self.params})"

@@ -398,10 +398,12 @@ def test_what_a_worker_said_is_known_when_it_is_done(context, storage):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_what_a_forked_child_said_is_known_when_it_is_done(tmp_path):
+@pytest.mark.parametrize("handle", [lambda trial: trial, copy.copy], ids=["the", "a copy"])
+def test_what_a_forked_child_said_is_known_when_it_is_done(tmp_path, handle):
     study = inloop.create_study(storage=str(tmp_path / "study.db"), seed=0, sampler=RandomSampler())
     trial = study.ask()
-    child = multiprocessing.get_context("fork").Process(target=report_and_return, args=(trial,))
+    trial.suggest_float("x", -1, 1)
+    child = multiprocessing.get_context("fork").Process(target=lambda: report_and_return(handle(trial)))
     child.start()
     child.join()
     assert len(study.tell(trial, 1.0).curve) == 3
