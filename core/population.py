@@ -313,7 +313,7 @@ class PopulationStudy:
         if executor is not None:
             workers = parallel.Workers(executor)
             try:
-                self._rounds(lambda s: workers.submit(work, s).result, catch)
+                self._rounds(lambda s: workers.submit(work, s).result, catch, mortal=True)
             finally:
                 workers.close()
         elif n_jobs == 1:
@@ -363,14 +363,15 @@ class PopulationStudy:
         self,
         submit: Callable[[Segment], Callable[[], Any]],
         catch: type[Exception] | tuple[type[Exception], ...],
+        mortal: bool = False,
     ) -> None:
-        """Train until the end; ``submit`` returns what waits for a segment's value."""
+        """Train until the end; ``submit`` returns what waits for a segment's value, of workers that may die or not."""
         while not self.finished:
             asked: list[Segment] = []
             try:
                 while not asked or self._waiting():
                     asked.append(self.ask())
-                self._round(asked, submit, catch)
+                self._round(asked, submit, catch, mortal)
             finally:
                 self._out.difference_update(s.number for s in asked)
         if not any(m.state is COMPLETE for m in self._members.values()):
@@ -381,6 +382,7 @@ class PopulationStudy:
         asked: list[Segment],
         submit: Callable[[Segment], Callable[[], Any]],
         catch: type[Exception] | tuple[type[Exception], ...],
+        mortal: bool,
     ) -> None:
         """Train the segments up to the next comparison; those whose workers died once more.
 
@@ -393,7 +395,7 @@ class PopulationStudy:
             lost: list[Segment] = []
             for group in [[s] for s in left] if alone else [left]:
                 for segment, result in [(s, submit(s)) for s in group]:
-                    self._take(segment, result, catch, failed, None if alone else lost)
+                    self._take(segment, result, catch, failed, lost if mortal and not alone else None)
             left = lost
             for segment in lost:
                 _remove(segment.path)
