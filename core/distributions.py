@@ -483,7 +483,7 @@ class Sampled(_StoredAsIs):
     Example:
         >>> class Coin:
         ...     def rvs(self, random_state=None):
-        ...         return int(np.random.default_rng(random_state).integers(2))
+        ...         return int(random_state.randint(2))
         >>> Sampled(Coin()).from_unit(0.3) in (0, 1)
         True
     """

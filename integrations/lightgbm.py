@@ -116,7 +116,7 @@ class LightGBMPruningCallback(Hook):
         if not entries:
             raise ValueError(
                 f"{type(self).__name__}: nothing is evaluated; give lightgbm.train valid_sets=[dvalid] or "
-                "fit eval_X=X_valid, eval_y=y_valid, and a metric."
+                "fit eval_X=X_valid, eval_y=y_valid (before LightGBM 4.7 eval_set=[(X_valid, y_valid)]), and a metric."
             )
         training = env.model._train_data_name if isinstance(env.model, Booster) else "train"
         there: dict[str, dict[str, int]] = {}

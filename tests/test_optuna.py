@@ -397,7 +397,7 @@ def test_to_optuna_of_what_it_has_no_distributions_for():
 
     class Dice:
         def rvs(self, random_state=None):
-            return int(np.random.default_rng(random_state).integers(1, 7))
+            return int(random_state.randint(1, 7))
 
     study = inloop.create_study(space={"n": stats.norm(0, 1), "g": stats.poisson(4), "d": Dice()}, seed=0)
     study.optimize(lambda t: t.params["n"] ** 2, n_trials=10)

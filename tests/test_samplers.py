@@ -50,7 +50,7 @@ class Dice:
     """An object with nothing but ``rvs``."""
 
     def rvs(self, random_state=None):
-        return int(np.random.default_rng(random_state).integers(1, 7))
+        return int(random_state.randint(1, 7))
 
 
 SPACES = {

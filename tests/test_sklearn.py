@@ -290,7 +290,7 @@ class Coin:
     """Has only ``rvs``, as some people's distributions do."""
 
     def rvs(self, random_state=None):
-        return float(np.random.default_rng(random_state).choice([0.5, 2.0]))
+        return float(random_state.choice([0.5, 2.0]))
 
 
 VALUES = {

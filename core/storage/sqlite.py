@@ -276,7 +276,7 @@ class _Connection:
         self.read_only = os.path.exists(path) and not any(os.access(p, os.W_OK) for p in (path, os.path.dirname(path)))
         place = _read_only(path) if self.read_only else path
         uri = self.read_only
-        self._sql = sqlite3.connect(place, timeout, isolation_level=None, check_same_thread=False, uri=uri)
+        self._sql = sqlite3.connect(place, timeout=timeout, isolation_level=None, check_same_thread=False, uri=uri)
         try:
             self._check_ours()
             self.has_tables = make or self._version() > 0
