@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from .distributions import Distribution
+from .events import MIN_READER, SCHEMA, Event
+from .storage import MemoryStorage
+from .study import Study
 from .trial import Trial
 
 
@@ -32,10 +36,14 @@ class FixedTrial(Trial):
     def __init__(self, params: Mapping[str, Any]) -> None:
         from .pruners import NopPruner
         from .samplers import RandomSampler
-        from .studies import create_study
 
         self._given = dict(params)
-        study = create_study(study_name="fixed", sampler=RandomSampler(), pruner=NopPruner(), seed=0)
+        # not by create_study: a relaunched rank of a training follows the studies that its script makes
+        header = {"name": "fixed", "direction": "minimize", "seed": 0, "space": None, "retry": 0}
+        header |= {"schema": SCHEMA, "min_reader": MIN_READER}
+        storage = MemoryStorage()
+        storage.create("fixed", [Event(os.urandom(8).hex(), 0, "study", -1, header)])
+        study = Study("fixed", storage, RandomSampler(), NopPruner())
         super().__init__(study, study.ask()._record, {})
 
     def _suggest(self, name: str, dist: Distribution) -> Any:

@@ -5,7 +5,7 @@ import pickle
 
 import inloop
 import pytest
-from inloop import FixedTrial
+from inloop import FixedTrial, ranks
 
 PARAMS = {"x": 1.5, "n": 3, "kind": ("a", 1), "beside": None}
 
@@ -53,3 +53,9 @@ def test_no_parameters():
     assert FixedTrial({}).params == {}
     with pytest.raises(ValueError, match="no value of 'x' is given; there are none"):
         FixedTrial({}).suggest_float("x", 0, 1)
+
+
+def test_it_is_no_study_that_a_relaunched_rank_could_take_for_its_own():
+    made = dict(ranks._made)
+    FixedTrial({})
+    assert ranks._made == made
