@@ -26,6 +26,7 @@ _PAGE = 5000  # events read at once: a long log need not be in memory as events
 #: Leases after which a worker counts as dead that was silent before this process looked: clocks may be wrong.
 _SILENCE = 10
 _HOLD = 1.0  # seconds for which facts wait at most to be written with others
+_MOST = 100  # facts of a trial that wait at most
 _DOZE = 60.0  # seconds for which the thread that beats sleeps at most after it has failed, whatever the lease
 _FORK_WAIT = 0.2  # seconds; what a thread does at a log takes milliseconds, unless it waits
 
@@ -142,6 +143,8 @@ class Log:
         assert trial.unsent is not None
         trial.unsent[0].append(fact)
         _unwritten[trial] = self
+        if len(trial.unsent[0]) >= _MOST:
+            self.send(trial)
 
     def send(self, trial: FrozenTrial, *more: Fact) -> None:
         """Append what a trial's handles have yet to write, and more facts."""

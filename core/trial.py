@@ -240,6 +240,8 @@ class Trial:
                 self._send()
             else:
                 study._log.read()
+            if record.state is LOST:
+                self._refuse("is not yours any more")
             if record.last is None:
                 return False
             stream, _, _ = record.last
