@@ -894,6 +894,7 @@ for _ in range(2):
 with open(f"{folder}/{rank}.txt", "w") as file:
     file.write("\\n".join(said))
 torch.distributed.barrier()
+torch.distributed.destroy_process_group()  # its threads may not outlive the process
 """
 
 
