@@ -603,17 +603,23 @@ def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], scor
         classes = {"classes": np.unique(args[1])} if is_classifier(estimator) else {}
         done = 0
         for step in steps(min(estimator.max_iter, _LAST_EPOCH + 1), _RATIO):
-            try:
-                for _ in range(done, step):
-                    judged.partial_fit(*args, **classes, **kwargs)
-            except Exception as error:
-                _warn_unwatched(estimator, "partial_fit of a copy fails", error)
+            if not all(_fits_on(judged, *args, **classes, **kwargs) for _ in range(done, step)):
                 break
             done = step
             if watch(step, score(judged)):
                 vars(estimator).update(vars(judged))
                 return
     estimator.fit(*args, **kwargs)
+
+
+def _fits_on(judged: Any, *args: Any, **kwargs: Any) -> bool:
+    """Train a copy a part further; or warn and return False, as the fit itself does not need it."""
+    try:
+        judged.partial_fit(*args, **kwargs)
+    except Exception as error:  # whatever the estimator raises for these rows
+        _warn_unwatched(judged, "partial_fit of a copy fails", error)
+        return False
+    return True
 
 
 def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
@@ -631,10 +637,7 @@ def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
             params = _check_method_params(X, params=kwargs, indices=rows)
             part = None if y is None else _safe_indexing(y, rows)
             with np.errstate(divide="ignore"):  # of a class that none of these rows has
-                try:
-                    judged.partial_fit(_safe_indexing(X, rows), part, **classes, **params)
-                except Exception as error:
-                    _warn_unwatched(estimator, "partial_fit of a copy fails", error)
+                if not _fits_on(judged, _safe_indexing(X, rows), part, **classes, **params):
                     break
                 stops = watch(step, score(judged))
             if stops:

@@ -156,11 +156,13 @@ class SearchSpace:
         return self._grow({}, self.space.names)
 
     def _own(self, column: str, value: Any) -> Any:
-        """Return the choice that has the type and the content of a value, the value itself if none has."""
+        """Return the choice that has the type and, unfitted, the content of a value, the value itself if none has."""
         dist = self.space.get(column)
         if not isinstance(dist, Categorical) or dist.contains(value):
             return value
-        return next((c for c in dist.choices if type(c) is type(value) and content(c) == content(value)), value)
+        alike = [c for c in dist.choices if type(c) is type(value)]
+        own = content(clone(value, safe=False)) if alike else ""
+        return next((c for c in alike if content(clone(c, safe=False)) == own), value)
 
     def _in(self, column: str, which: int) -> bool:
         return column not in self.space.when or which in self.space.when[column][WHICH]

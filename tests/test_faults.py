@@ -760,7 +760,7 @@ def test_what_is_told_at_exit_is_kept(tmp_path):
 # Interrupts
 
 
-def interrupted_at(n, work):
+def interrupted_at(n, work, *given):
     """Do ``work`` with a Ctrl-C at the n-th moment at which Python would look for one here; return whether it came.
 
     Python looks when it enters a function and when it comes back from one that is written in C.
@@ -776,7 +776,7 @@ def interrupted_at(n, work):
 
     sys.setprofile(look)
     try:
-        work()
+        work(*given)
     except KeyboardInterrupt:
         pass
     finally:
@@ -810,7 +810,7 @@ def test_a_ctrl_c_in_a_storage_leaves_it_open_to_all(tmp_path, where, work):
         if "s" not in others.names():
             others.create("s", header())
             others.append("s", [report(f"b{n}", 0)])
-        came = interrupted_at(n, lambda: work(storage, n))  # noqa: B023
+        came = interrupted_at(n, work, storage, n)
         others.create(f"others{n}", header(f"others{n}"))
         storage.append(f"others{n}", [report("b", 0)])
         assert len(others.read(f"others{n}", 0)) == 2
@@ -852,7 +852,7 @@ def test_a_ctrl_c_at_any_moment_leaves_nothing_half_done(tmp_path, where, work):
     while came:
         study = inloop.create_study(study_name=f"s{n}", seed=n, **settings)
         other = inloop.load_study(f"s{n}", path) if where == "two on sqlite" else None
-        came = interrupted_at(n, lambda: work(study, other))  # noqa: B023
+        came = interrupted_at(n, work, study, other)
         if came or work is run_trials:
             assert not [t for t in study.trials if t.state is TrialState.RUNNING], n
         fresh = History()

@@ -220,6 +220,9 @@ def test_copies_of_choices_stand_for_them(several):
     for copy in (search, clone(search), pickle.loads(pickle.dumps(search))):
         assert str(copy.fit(*CANCER).cv_results_["params"][0]) == str(known)
     wrong = {**known, "s": StandardScaler(with_std=False)}
+    search.set_params(initial_params=[{name: clone(choice, safe=False) for name, choice in known.items()}])
+    known["s"].fit(*CANCER)  # by somebody; candidates get it unfitted
+    assert str(search.fit(*CANCER).cv_results_["params"][0]) == str(known)
     with pytest.raises(ValueError, match="initial_params"):
         clone(search).set_params(initial_params=[wrong]).fit(*CANCER)
 
