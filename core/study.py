@@ -176,6 +176,7 @@ class Study:
         fixed, record = self._declared(space), None
         try:
             with self._log.lock:
+                self._log.flush()  # a sampler is to know what running trials of this process have taken and reported
                 record = self._start_alone(fixed) if self._log.alone else None
                 if record is None:
                     record = self._start(fixed)

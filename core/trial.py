@@ -240,6 +240,7 @@ class Trial:
                 self._send()
             else:
                 study._log.read()
+            study._log.flush()  # what its fellows of this process have reported counts, too
             if record.state is LOST:
                 self._refuse("is not yours any more")
             if record.last is None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState, cli
 from inloop.events import Event
-from inloop.pruners import MedianPruner, NopPruner, Pruner
+from inloop.pruners import MedianPruner, NopPruner, Pruner, SuccessiveHalvingPruner
 from inloop.samplers import RandomSampler, Sampler
 from inloop.storage import SqliteStorage
 
@@ -172,6 +172,31 @@ def test_ask_tell_equals_optimize():
         t = b.ask()
         b.tell(t, define_by_run(t))
     assert [t.params for t in a.trials] == [t.params for t in b.trials]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "gp"])
+@pytest.mark.parametrize("space", [None, SPACE])
+def test_trials_that_overlap_repeat_themselves_on_a_file(space, sampler, tmp_path):
+    """What running trials have taken and reported counts, also where it need not be written yet."""
+
+    def trace(s):
+        running, found = [], []
+        for i in range(24):
+            trial = s.ask()
+            value = define_by_run(trial) if space is None else trial.params["x"] ** 2
+            for step in range(5):
+                trial.report(value + i / 24, step)
+            running.append((trial, value))
+            if len(running) == 3:  # one of three is asked about in the end
+                trial, value = running.pop(0)
+                found.append((trial.params, trial.should_prune()))
+                s.tell(trial, value)
+        return found
+
+    given = {"sampler": sampler, "pruner": SuccessiveHalvingPruner(2), "space": space}
+    decided = trace(study(**given))
+    assert len({stop for _, stop in decided}) == 2
+    assert trace(shared(tmp_path, **given)) == decided
 
 
 def test_a_late_reader_folds_the_same_history():
