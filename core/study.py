@@ -139,20 +139,21 @@ class Study:
             import pandas
         except ImportError:
             raise ImportError("trials_dataframe needs pandas: pip install pandas") from None
-        rows = [
-            {
-                "number": t.number,
-                "value": np.nan if t.value is None else t.value,
-                "datetime_start": t.datetime_start,
-                "datetime_complete": t.datetime_complete,
-                "duration": t.duration,
-                **{f"params_{k}": v for k, v in t.params.items()},
-                **{f"user_attrs_{k}": v for k, v in t.user_attrs.items()},
-                "reports": t.reports,
-                "state": t.state.name,
-            }
-            for t in self.trials
-        ]
+        with self._log.lock:  # others may run
+            rows = [
+                {
+                    "number": t.number,
+                    "value": np.nan if t.value is None else t.value,
+                    "datetime_start": t.datetime_start,
+                    "datetime_complete": t.datetime_complete,
+                    "duration": t.duration,
+                    **{f"params_{k}": v for k, v in t.params.items()},
+                    **{f"user_attrs_{k}": v for k, v in t.user_attrs.items()},
+                    "reports": t.reports,
+                    "state": t.state.name,
+                }
+                for t in self.trials
+            ]
         names = list(dict.fromkeys(k for row in rows for k in row if k not in ("reports", "state")))
         return pandas.DataFrame(rows, columns=[*names, "reports", "state"])
 
@@ -559,8 +560,9 @@ class Study:
         """Return the declared space of this one parameter."""
         single = self._singles.get(name)
         if single is None or single.dists[0] != dist:
-            single = self._singles[name] = Space({name: dist})
-            self._declare(single)
+            single = Space({name: dist})
+            self._declare(single)  # first: another thread that finds it takes it for declared, and so does a later trial
+            self._singles[name] = single
         return single
 
     def _write_params(self, kind: str, number: int, space: Space, params: Mapping[str, Any]) -> None:

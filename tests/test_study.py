@@ -214,6 +214,38 @@ def test_a_late_reader_folds_the_same_history():
 # Define-by-run
 
 
+def layers(trial):
+    total = trial.suggest_float("rate", 1e-5, 1, log=True)
+    for i in range(trial.suggest_int("layers", 1, 6)):
+        total += trial.suggest_float(f"units{i}", 0, 1)
+    return total
+
+
+def test_parameters_that_threads_show_at_once_are_all_in_the_log(tmp_path):
+    for seed in range(15):
+        s = study(storage=str(tmp_path / "s.db"), study_name=str(seed), seed=seed)
+        s.optimize(layers, n_trials=8, n_jobs=2)
+        assert [t.params for t in inloop.load_study(str(seed), s._log.storage).trials] == [t.params for t in s.trials]
+
+
+def test_a_parameter_whose_first_writing_was_interrupted_is_in_the_log(tmp_path):
+    class Interrupted(SqliteStorage):
+        def exchange(self, study, events, since):
+            if any(e.kind == "space" for e in events) and not done:
+                done.append(True)
+                raise KeyboardInterrupt
+            return super().exchange(study, events, since)
+
+    done = []
+    s = study(storage=Interrupted(tmp_path / "s.db"), study_name="s")
+    with pytest.raises(KeyboardInterrupt):
+        s.optimize(define_by_run, n_trials=3)
+    s.optimize(define_by_run, n_trials=3)
+    again = inloop.load_study("s", str(tmp_path / "s.db"))
+    assert [t.params for t in again.trials] == [t.params for t in s.trials]
+    assert len(again.best_params) >= 2
+
+
 def test_the_union_learns_conditions():
     s = study()
     s.optimize(define_by_run, n_trials=60)
