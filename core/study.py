@@ -561,7 +561,7 @@ class Study:
         single = self._singles.get(name)
         if single is None or single.dists[0] != dist:
             single = Space({name: dist})
-            self._declare(single)  # first: another thread that finds it takes it for declared, and so does a later trial
+            self._declare(single)  # first: a thread that finds it in `_singles` takes it for declared
             self._singles[name] = single
         return single
 
