@@ -120,8 +120,7 @@ class Float(_StoredAsIs):
     def to_unit(self, value: float) -> float:
         """Return the place of ``value`` in [0, 1]; of a grid, the middle of its cell."""
         if self.levels is not None:
-            k = round((value - self.low) / self.step) if self.step else 0
-            return (min(max(k, 0), self.levels - 1) + 0.5) / self.levels
+            return (self._level(value) + 0.5) / self.levels
         if self._a == self._b:  # neighbours whose logarithms are equal
             return 0.0 if value == self.low else 1.0
         u = ((math.log(value) if self.log else value) - self._a) / (self._b - self._a)
@@ -137,11 +136,7 @@ class Float(_StoredAsIs):
     def from_unit(self, u: float) -> float:
         """Return the value at ``u`` in [0, 1]; ``to_unit`` leads back to every value that this returns."""
         if self.levels is not None:
-            k = min(int(u * self.levels), self.levels - 1)
-            if k == self.levels - 1:
-                return self.high
-            # 12 digits past the step's own: 0.1 * 3 is meant to be 0.3
-            return self.low if not self.step or k == 0 else tidy(self.low + k * self.step, self.step)
+            return self._at(min(int(u * self.levels), self.levels - 1))
         if u >= 1.0:
             return self.high  # which exp(log(high)) need not be
         v = self._a + u * (self._b - self._a)
@@ -158,12 +153,24 @@ class Float(_StoredAsIs):
         if isinstance(value, str | bytes) or not self.low <= v <= self.high:
             return False
         if self.step:
-            return abs(v - self.from_unit(self.to_unit(v))) <= 1e-9 * max(self.step, abs(v))
+            return abs(v - self.cast(v)) <= 1e-9 * max(self.step, abs(v))
         return True
 
     def cast(self, value: Any) -> float:
-        """Return ``value`` in this parameter's own type."""
-        return float(value)
+        """Return ``value`` in this parameter's own type, on a grid without rounding noise."""
+        v = float(value)
+        return self._at(self._level(v)) if self.step else v
+
+    def _level(self, value: float) -> int:
+        """Return the index of the level that is nearest to ``value``."""
+        k = round((value - self.low) / self.step) if self.step else 0
+        return min(max(k, 0), (self.levels or 1) - 1)
+
+    def _at(self, level: int) -> float:
+        """Return the value of one of the levels."""
+        if level + 1 == self.levels:
+            return self.high
+        return tidy(self.low + level * self.step, self.step) if self.step and level else self.low
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON form that `from_json` reads."""
@@ -656,9 +663,10 @@ def _shares(weights: tuple[float, ...], n: int) -> tuple[float, ...]:
 
 
 def tidy(value: float, step: float) -> float:
-    """Return ``value`` without the rounding noise of adding up steps."""
+    """Return ``value`` without the rounding noise of adding up steps: 0.1 * 3 is meant to be 0.3."""
     digits = 12 - math.floor(math.log10(max(abs(value), step)))
-    return round(value, max(digits, 0))
+    rounded = round(value, max(digits, 0))
+    return rounded if abs(rounded - value) < 1e-3 * step else value  # steps finer than these digits are no noise
 
 
 def same(a: Any, b: Any) -> bool:

@@ -359,6 +359,10 @@ GRIDS = {
             when={"n": {"m": ["b"]}, "o": {"n": [2, 3]}},
         ),
     ),
+    "a condition on sums of steps": (
+        1 + 2 * 10,
+        Space({"x": Float(0, 1, step=0.1), "c": ["a", "b"]}, when={"c": {"x": np.arange(0.1, 1.05, 0.1)}}),
+    ),
     "a single point": (1, {"a": [0]}),
 }
 grids = pytest.mark.parametrize(("size", "grid"), GRIDS.values(), ids=GRIDS)

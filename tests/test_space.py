@@ -79,9 +79,21 @@ def test_log_int_cells_follow_the_logarithm():
         assert np.mean(share == k) == pytest.approx(expected, abs=1e-4)
 
 
-def test_steps_are_the_decimals_meant():
-    d = Float(0.1, 0.7, step=0.1)
-    assert [d.from_unit((k + 0.5) / 7) for k in range(7)] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+STEPS = {
+    Float(0.1, 0.7, step=0.1): [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
+    Float(1.7e9, 1.7e9 + 1, step=1e-4): [float(f"17{k:012d}e-4") for k in range(10_001)],
+    Float(1e12, 1e12 + 1, step=0.25): [1e12, 1e12 + 0.25, 1e12 + 0.5, 1e12 + 0.75, 1e12 + 1],
+}
+
+
+@pytest.mark.parametrize("d", STEPS, ids=str)
+def test_steps_are_the_decimals_meant_and_so_is_what_is_near(d):
+    n = d.levels
+    assert [d.from_unit((k + 0.5) / n) for k in range(n)] == STEPS[d]
+    for v in STEPS[d]:
+        near = [v, math.nextafter(v, d.low), math.nextafter(v, d.high)]
+        assert all(map(d.contains, near))
+        assert [d.cast(x) for x in near] == [v] * 3
 
 
 def test_choices_are_told_apart_by_type_and_content():
