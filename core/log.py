@@ -47,14 +47,16 @@ def _hold_logs() -> None:
     But not for long: such a thread may itself wait, for a server that the fork is to start for instance.
     """
     _forking.logs = []
+    for log in _all_logs():
+        _forking.logs.append((log, log.lock.acquire(timeout=_FORK_WAIT)))
+
+
+def _all_logs() -> list[Log]:
     while True:
         try:
-            logs = list(_logs)
-            break
+            return list(_logs)
         except RuntimeError:  # another thread has opened a study meanwhile
             pass
-    for log in logs:
-        _forking.logs.append((log, log.lock.acquire(timeout=_FORK_WAIT)))
 
 
 def _let_go() -> None:
@@ -381,6 +383,7 @@ def _beats(ref: weakref.ref[Log]) -> None:
         pause = min(log.lease / 4, _HOLD)
         try:
             if not log._beat_once():
+                log.storage.settle()
                 return
             log.flush()
         except Exception as error:
@@ -391,17 +394,22 @@ def _beats(ref: weakref.ref[Log]) -> None:
 
 
 def _hook_exit() -> None:
-    """Have this process flush all logs when it ends; a child of multiprocessing calls the hooks of that only."""
+    """Have this process close all logs when it ends; a child of multiprocessing calls the hooks of that only."""
     if _hooked[0] != forks[0]:
         _hooked[0] = forks[0]
-        atexit.register(_flush_all)
+        atexit.register(_close_all)
         if "multiprocessing.util" in sys.modules:
-            sys.modules["multiprocessing.util"].Finalize(None, _flush_all, exitpriority=10)
+            sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=10)
 
 
-def _flush_all() -> None:
+def _close_all() -> None:
+    """Write what is unwritten, and close the storages: a file of SQLite is whole without its -wal then."""
     for log in {*_unwritten.copy().values()}:
         try:
             log.flush()
         except Exception as error:
             logger.warning("parameters and reports of study %r could not be written: %r", log.name, error)
+    for log in _all_logs():
+        if log._born == forks[0]:  # not the parent's
+            with contextlib.suppress(Exception):
+                log.storage.close()

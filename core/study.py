@@ -345,7 +345,12 @@ class Study:
             SpaceWarning: Once, where the best values lie at the edge of a range, or a range wants ``log=True``.
         """
         self._stopped = False
-        loop.run(self, objective, n_trials, timeout, n_jobs, executor, tuple(callbacks or ()), catch, show_progress_bar)
+        try:
+            loop.run(
+                self, objective, n_trials, timeout, n_jobs, executor, tuple(callbacks or ()), catch, show_progress_bar
+            )
+        finally:
+            self._log.storage.settle()
         hints.give(self, stacklevel=2)
 
     def stop(self) -> None:

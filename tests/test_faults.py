@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import fcntl
 import gc
 import multiprocessing
 import os
@@ -729,6 +730,61 @@ def _link(fd):
         return os.readlink(f"/proc/self/fd/{fd}")
     except OSError:  # the list's own
         return ""
+
+
+def look_and_write(path, trials):
+    """Use a study from another process, which is the last to close the file as far as it can see."""
+    code = f"""
+        import inloop
+        study = inloop.load_study("s", {str(path)!r})
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials={trials})
+        print(len(study.trials))
+    """
+    said = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    return int(said.stdout)
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="this system has no locks of open file descriptions")
+@pytest.mark.parametrize("durability", ["finished", "never"])
+def test_a_process_may_read_the_file_it_has_open(tmp_path, durability):
+    """To close it drops all locks of the process: others must not take it for unused."""
+    path = tmp_path / "s.db"
+    study = inloop.create_study(storage=SqliteStorage(path, durability), study_name="s", sampler=RandomSampler())
+    objective = lambda trial: trial.suggest_float("x", 0, 1)  # noqa: E731
+    for known in (5, 20, 35):
+        study.optimize(objective, n_trials=5)
+        for file in tmp_path.iterdir():  # its companions, too
+            file.read_bytes()
+        assert look_and_write(path, 10) == known + 10
+    study.optimize(objective, n_trials=5)
+    study._log.storage.close()
+    assert SqliteStorage(path).check() == []
+    assert len(inloop.load_study("s", path).trials) == 50
+
+
+@pytest.mark.parametrize("who", ["an open study", "children that have ended"])
+def test_a_copy_of_the_file_alone_has_all_that_was_searched(tmp_path, who):
+    def search():
+        study = inloop.create_study(storage=tmp_path / "s.db", study_name="s", sampler="random", load_if_exists=True)
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=20)
+        return study
+
+    study = search() if who == "an open study" else ran(search)
+    shutil.copy(tmp_path / "s.db", tmp_path / "copy.db")
+    assert len(inloop.load_study("s", tmp_path / "copy.db").trials) == 20
+    del study
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_file_may_be_a_link(tmp_path, exists):
+    (tmp_path / "data").mkdir()
+    if exists:
+        inloop.create_study(storage=tmp_path / "data" / "real.db", study_name="other")
+    (tmp_path / "s.db").symlink_to(tmp_path / "data" / "real.db")
+    study = inloop.create_study(storage=tmp_path / "s.db", study_name="s", sampler="random")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    assert len(inloop.load_study("s", tmp_path / "data" / "real.db").trials) == 3
+    assert [p.name for p in tmp_path.iterdir() if p.is_file() and not p.is_symlink()] == []
 
 
 def test_two_studies_in_one_file_know_nothing_of_each_other(tmp_path):

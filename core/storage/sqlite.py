@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import struct
 import threading
 import time
 import warnings
@@ -14,6 +16,11 @@ from typing import Any, TypeVar
 
 from ..events import Event, from_joined, from_json_lines, to_json
 from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
+
+try:
+    import fcntl
+except ImportError:  # Windows, where what follows about locks is not so
+    fcntl = None  # type: ignore[assignment]
 
 _T = TypeVar("_T")
 
@@ -43,6 +50,8 @@ _PAGE = 5000  # events of one query; between two queries the write-ahead log can
 _JOURNAL = 16 << 20  # bytes over which the write-ahead log is made to start anew
 _LOOK = 1 << 20  # bytes written between two looks at its size
 _NOTHING = (-1, -1)  # last seq and id of a worker that has written nothing
+# The bytes that SQLite keeps locked while a file and its -shm are in use: first one and number.
+_IN_USE = {"": (0x40000002, 510), "-shm": (128, 1)}
 _FLUSHED = {"finished": frozenset({"study", "finished"}), "never": frozenset[str](), "always": None}
 _NETWORK = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs",
@@ -80,7 +89,7 @@ class SqliteStorage(Storage):
     def __init__(self, path: str | os.PathLike[str], durability: str = "finished", timeout: float = 60.0) -> None:
         if durability not in _FLUSHED:
             raise ValueError(f"durability must be one of {sorted(_FLUSHED)}, got {durability!r}.")
-        self.path = os.path.abspath(os.fspath(path))
+        self.path = os.path.realpath(os.fspath(path))  # of a link's target, beside which SQLite puts the -wal
         self.durability = durability
         self.timeout = timeout
         self._flushed = _FLUSHED[durability]
@@ -151,6 +160,12 @@ class SqliteStorage(Storage):
     def check(self) -> list[str]:
         """Return what SQLite finds wrong with the file; nothing if all is well."""
         return self._do("", _Connection.check)
+
+    def settle(self) -> None:
+        """Move the write-ahead log into the file, so that a copy of the file alone has all."""
+        if self._connection is not None and self._pid == os.getpid():
+            with contextlib.suppress(StorageError):
+                self._do("", _Connection.settle)
 
     def close(self) -> None:
         with self._lock:
@@ -247,6 +262,10 @@ class SqliteStorage(Storage):
             text += f"; other processes have been writing for {self.timeout:g} s"
         elif "readonly" in text:
             text += "; this user may not write it, or not in its folder"
+        elif "disk I/O" in text:
+            text += f"; if the file was removed while others use it, end them, or remove {self.path}-wal and -shm, too"
+        elif "unable to open" in text:
+            text += "; if it is there, this user may not open it, or too many files are open (ulimit -n)"
         elif "full" in text:
             text += "; nothing of this was written, what was written before is there"
         elif "not a database" in text:
@@ -266,6 +285,7 @@ class _Connection:
     """One process's connection to a file: the SQL, in methods that are called by `do`."""
 
     def __init__(self, path: str, timeout: float, make: bool) -> None:
+        self._guard: _Guard | None = None  # first, as it is to go before the connection does
         self._path = path
         self._timeout = timeout
         self._unlooked = 0
@@ -311,6 +331,8 @@ class _Connection:
                 run(statement)
         run("COMMIT")
         self._inode = os.stat(self._path).st_ino
+        if self._wal:
+            self._guard = _guard(self._path)
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -485,6 +507,10 @@ class _Connection:
         if self._wal:
             self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def settle(self) -> None:
+        if self._wal:
+            self._run("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def flush(self) -> None:
         """Wait until the disk has what was committed."""
         if not self._wal:
@@ -543,10 +569,52 @@ class _Connection:
         return [] if found == ["ok"] else found
 
     def close(self) -> None:
+        self._guard = None
         self._sql.close()
         if self._closing is not None:
             self._closing()
             self._journal = None
+
+
+class _Guard:
+    """Locks the bytes that SQLite locks as long as it uses a file once more, for all connections of this process.
+
+    As soon as a process closes any descriptor of a file, after copying it for instance, all its locks on that file are
+    gone, those of SQLite, too (POSIX). Others would take it for unused and remove the write-ahead log that this process
+    goes on to write. Locks of an open file description, which not every system has, stay.
+    """
+
+    def __init__(self, path: str) -> None:
+        descriptors: list[int] = []
+        weakref.finalize(self, _unlock, descriptors, os.getpid())
+        if hasattr(fcntl, "F_OFD_SETLK") and struct.calcsize("P") == 8:
+            for end, (first, count) in _IN_USE.items():
+                descriptors.append(os.open(path + end, os.O_RDONLY | os.O_CLOEXEC))
+                _lock(descriptors[-1], fcntl.F_RDLCK, first, count)
+
+
+_guards: weakref.WeakValueDictionary[tuple[int, int, int], _Guard] = weakref.WeakValueDictionary()
+
+
+def _guard(path: str) -> _Guard:
+    stat = os.stat(path)
+    key = os.getpid(), stat.st_dev, stat.st_ino
+    found = _guards.get(key)
+    if found is None:
+        found = _guards[key] = _Guard(path)
+    return found
+
+
+def _unlock(descriptors: list[int], process: int) -> None:
+    if process == os.getpid():  # not in a forked child, which shares the locks
+        for descriptor in descriptors:
+            _lock(descriptor, fcntl.F_UNLCK, 0, 0)  # a child may keep its copy of the descriptor open
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int, first: int, count: int) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, first, count, 0))
 
 
 def _opening(event: Event) -> str:

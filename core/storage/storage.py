@@ -134,6 +134,9 @@ class Storage(ABC):
         """Return a storage with the same logs that can be pickled to another process of this machine."""
         return self
 
+    def settle(self) -> None:  # noqa: B027
+        """Tidy up while nobody waits: a search has ended, or its process has been idle for a while."""
+
     def close(self) -> None:  # noqa: B027
         """Let go of files and connections; using the storage again opens them again."""
 
