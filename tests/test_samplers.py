@@ -271,6 +271,7 @@ def test_a_study_that_is_gone_leaves_nothing_behind(row):
 FINITE = {
     "product": (45, Space({"i": Int(0, 4), "c": ["a", "b", "c"], "x": Float(0, 1, step=0.5)})),
     "with a single value": (93, Space({"i": Int(0, 30), "k": Int(1, 3, log=True), "one": Int(5, 5)})),
+    "rare corners": (196, Space({"i": Int(1, 14, log=True), "k": Int(1, 14, log=True)})),
     "conditional": (
         28,
         Space({"c": ["a", "b"], "i": Int(1, 20), "j": Int(1, 8)}, when={"i": {"c": ["a"]}, "j": {"c": ["b"]}}),

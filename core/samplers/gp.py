@@ -24,12 +24,12 @@ from .gaussian_process import Data, Fit, Inputs, Kernel, Posterior, Prior, fit, 
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
 from .threads import one_thread
+from .tried import settings
 
 Rows = NDArray[np.int64]
 
 _EVERY = 20  # so many told trials: refitted at every ask; beyond, at every tenth part of the last doubling
 _SMALL = 2000  # a grid of so many points is searched in full
-_COUNTABLE = 100_000  # a grid of so many points is listed to find one that was not evaluated
 _PENDING = 64  # running trials that are believed; more add cost and nothing else
 _REPORTS = 3  # a running trial with so many reports is learned from; one with fewer is believed
 _HUGE = 1e100  # farther losses count as that: their squares must stay finite
@@ -523,8 +523,8 @@ def _unseen(space: Space, points: Array, tried: tuple[set[int], set[int]], rng: 
         return None
 
     found = new(points)
-    if found is None and space.size is not None and space.size <= _COUNTABLE:
-        found = new(rng.permutation(grid(space)))
+    if found is None and len(settings(space)):
+        found = new(rng.permutation(settings(space)))
         return points[0] if found is None else found
     for size in (0.05, 0.1, 0.2, 0.4):
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from ..follower import Follower
 from ..history import History
 from ..space import Array, Space
-from .moves import keys, resting, settle
+from .moves import grid, keys, resting, settle
+
+_COUNTABLE = 100_000  # a grid of so many points is listed to find one that was not tried
 
 
 class Tried(Follower):
@@ -74,3 +77,10 @@ def tried(space: Space, history: History) -> Tried:
             known.pop(next(iter(known)))
         known[space] = Tried(space, history)
     return known[space]
+
+
+@lru_cache(maxsize=4)
+def settings(space: Space) -> Array:
+    """Return every point ``(m, d)`` of a finite space that is small enough to be listed, of any other space none."""
+    listed = space.size is not None and space.size <= _COUNTABLE
+    return grid(space) if listed else np.empty((0, len(space)))
