@@ -583,7 +583,8 @@ class PopulationStudy:
             _remove(path)
 
     def __repr__(self) -> str:
-        return f"<PopulationStudy: {self.population} members, {self._now} of {self.steps} steps, {self.study!r}>"
+        step = self.steps if self.finished else self._now
+        return f"<PopulationStudy: {self.population} members, {step} of {self.steps} steps, {self.study!r}>"
 
 
 def explored(

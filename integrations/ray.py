@@ -47,6 +47,7 @@ class RayExecutor:
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         """Start ``function(*args)`` as a task and return its future."""
         if function is not self._function:
-            self._function, self._task = function, ray.remote(**self._options)(function)
+            self._function = function
+            self._task = ray.remote(**self._options)(lambda *given: function(*given))  # it takes no other callables
         future: Future[Any] = self._task.remote(*args).future()
         return future

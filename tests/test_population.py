@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -104,11 +105,27 @@ def test_a_seed_gives_one_population_whatever_the_threads(options):
     assert log(one) != log(trained(seed=4))
 
 
+@contextlib.contextmanager
+def ray():
+    ray = pytest.importorskip("ray")
+    from inloop.integrations.ray import RayExecutor
+
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        yield RayExecutor()
+    finally:
+        ray.shutdown()
+
+
+EXECUTORS = {"processes": lambda: ProcessPoolExecutor(2), "ray": ray}
+
+
 @pytest.mark.slow
-def test_processes_train_it_too():
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_executors_train_it_too(name):
     study = population()
-    with ProcessPoolExecutor(2) as pool:
-        study.optimize(train_file, executor=pool)
+    with EXECUTORS[name]() as executor:
+        study.optimize(train_file, executor=executor)
     assert log(study) == log(trained())
 
 
@@ -253,7 +270,9 @@ def test_a_loop_of_ones_own():
     study = population()
     while not study.finished:
         segment = study.ask()
+        assert f" {segment.start} of 30 steps" in repr(study)
         study.tell(segment, train_file(segment))
+    assert " 30 of 30 steps" in repr(study)
     assert log(study) == log(trained())
     with pytest.raises(inloop.StudyStopped, match="30 steps"):
         study.ask()
@@ -427,10 +446,11 @@ def train_killed(folder, times, segment):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2, 3])
-def test_a_worker_that_dies_costs_its_segment_only(times, tmp_path):
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_worker_that_dies_costs_its_segment_only(name, times, tmp_path):
     train, study = functools.partial(train_killed, tmp_path, times), population()
-    with ProcessPoolExecutor(3) as pool:
-        study.optimize(train, executor=pool)
+    with EXECUTORS[name]() as executor:
+        study.optimize(train, executor=executor)
     assert study.finished
     if times < 3:
         assert log(study) == log(trained())
