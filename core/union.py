@@ -131,6 +131,11 @@ def check_same_kind(name: str, old: Distribution, new: Distribution) -> None:
     if type(old) is not type(new):
         raise ValueError(f"{name}: was {old!r} in an earlier trial and is {new!r} now; use two names.")
     if isinstance(old, Categorical) and old != new:
+        if repr(old) == repr(new):
+            raise ValueError(
+                f"{name}: the choices {new!r} are other objects than before, of the same names: was their definition run "
+                "again? Create the study anew, or load it from its storage."
+            )
         raise ValueError(f"{name}: the choices changed from {old!r} to {new!r}; use two names.")
     if isinstance(old, Float | Int) and isinstance(new, Float | Int):
         if old.log != new.log:

@@ -289,6 +289,16 @@ def test_a_parameter_must_stay_what_it_is(first, then):
         then(s.ask())
 
 
+def test_choices_whose_definition_was_run_again_are_told_from_changed_ones():
+    def objective(trial, kinds):
+        return float(len(trial.suggest_categorical("x", kinds).__name__))
+
+    s = study()
+    s.optimize(lambda t: objective(t, [type("Net", (), {}), type("Tree", (), {})]), n_trials=1)
+    with pytest.raises(ValueError, match="other objects than before, of the same names"):
+        s.optimize(lambda t: objective(t, [type("Net", (), {}), type("Tree", (), {})]), n_trials=1)
+
+
 LOG = Float(1e-3, 0.1, log=True)
 FORMS = {
     "from 0 on, then log": (Float(0, 0.1), LOG),
