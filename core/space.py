@@ -160,9 +160,8 @@ class Space(Mapping[str, Distribution]):
         if not self._weights:
             return units
         out = units.copy()
-        for j, weights in self._weights.items():
-            level = np.searchsorted(np.cumsum(weights[:-1]), units[:, j], side="right")
-            out[:, j] = (level + 0.5) / len(weights)
+        for j in self._weights:
+            out[:, j] = self._by_weight(j, units[:, j])
         return out
 
     def of(self, names: Collection[str]) -> dict[str, Distribution]:
@@ -195,12 +194,19 @@ class Space(Mapping[str, Distribution]):
         return {n: self._dists[n].cast(v) for n, v in params.items()}
 
     def complete(self, params: Mapping[str, Any], draw: Callable[[], float]) -> dict[str, Any]:
-        """Return the active parameters: from ``params``, the missing ones at ``draw()`` in [0, 1)."""
+        """Return the active parameters: from ``params``, the missing ones drawn by ``draw()``, uniform in [0, 1)."""
         out: dict[str, Any] = {}
-        for n, d in self._dists.items():
+        for j, (n, d) in enumerate(self._dists.items()):
             if self._met(n, out):
-                out[n] = params[n] if n in params else d.from_unit(draw())
+                out[n] = params[n] if n in params else d.from_unit(self._by_weight(j, draw()))
         return out
+
+    def _by_weight(self, column: int, u: Any) -> Any:
+        """Return uniform draws ``u`` of one column in which weighted choices come as often as their weights say."""
+        weights = self._weights.get(column)
+        if weights is None:
+            return u
+        return (np.searchsorted(np.cumsum(weights[:-1]), u, side="right") + 0.5) / len(weights)
 
     @cached_property
     def id(self) -> str:

@@ -452,6 +452,20 @@ def test_a_grid_within_a_larger_space():
             inloop.create_study(sampler=GridSampler(grid), pruner="nop", space=space).ask()
 
 
+@pytest.mark.parametrize("how", ["a grid", "enqueued"])
+def test_what_is_drawn_beside_given_values_has_its_weights(how):
+    many = list(range(400))
+    space = Space({"k": Int(0, 799), "c": Categorical(["often", "rare"], weights=[99, 1])}, when={"c": {"k": many}})
+    sampler = GridSampler({"k": many}) if how == "a grid" else RandomSampler()
+    study = inloop.create_study(sampler=sampler, pruner="nop", space=space, seed=0)
+    if how == "enqueued":
+        for k in many:
+            study.enqueue_trial({"k": k})
+    study.optimize(measure_trial, n_trials=400)
+    assert sorted(t.params["k"] for t in study.trials) == many
+    assert 380 < [t.params["c"] for t in study.trials].count("often") < 400
+
+
 def test_points_off_the_grid_do_not_count():
     study = inloop.create_study(sampler=GridSampler({"a": [1, 2]}), pruner="nop", space={"a": Int(0, 10)}, seed=0)
     study.add_trial({"a": 7}, 1.0)
