@@ -179,7 +179,7 @@ class History:
             those with more reports first, by the loss last reported; then failed ones.
         told: Numbers of the finished trials (not LOST) in the order in which they ended.
         best: The complete trial with the best value, the first of equals; None before any.
-        longest: Largest step that a complete trial reported, -1 before any.
+        longest: Stream -> largest step that a complete trial reported there.
         starts: Stream -> step at which training starts there, the least of the complete trials.
         fullest: Most reports of a complete trial, over all of its streams.
         finals: Losses that complete trials reported, ``finals[stream][step]``.
@@ -205,7 +205,7 @@ class History:
         self.ranking = Ranking()
         self.told: list[int] = []
         self.best: FrozenTrial | None = None
-        self.longest = -1
+        self.longest: dict[int, int] = {}
         self.starts: dict[int, int] = {}
         self.fullest = 0
         self._union = Union()
@@ -335,8 +335,8 @@ class History:
         """
         start = self.starts.get(stream)
         if start is None:
-            start = _start(curve)
-        return start, self.longest - start if self.longest >= start else -1
+            return start_of(curve), -1
+        return start, self.longest[stream] - start
 
     def rungs(self, stream: int, rungs: Rungs) -> RungTable:
         """Return the rung table of ``stream``."""
@@ -527,8 +527,8 @@ class History:
             self.best = trial
         self.fullest = max(self.fullest, trial.reports)
         for stream, curve in trial.curves.items():
-            self.longest = max(self.longest, curve.top)
-            start = _start(curve)
+            self.longest[stream] = max(curve.top, self.longest.get(stream, curve.top))
+            start = start_of(curve)
             self.starts[stream] = min(start, self.starts.get(stream, start))
             if (finals := self.finals.get(stream)) is not None:
                 finals.feed(curve)
@@ -543,7 +543,7 @@ class History:
         return math.inf if value is None or value != value else self.sign * value
 
 
-def _start(curve: Curve) -> int:
+def start_of(curve: Curve) -> int:
     """Return the step at which the training behind a curve starts.
 
     That is the first one, or 0 where the first report comes no later than the second comes after it, as it does of

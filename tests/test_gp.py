@@ -363,10 +363,36 @@ def test_a_smoothed_value_is_the_mean_over_the_last_eighth():
     c = curve(range(1, 53))
     for step, width in ((3, 1), (9, 2), (27, 4), (52, 7)):
         assert curves.smoothed(c, 1.0, step) == np.mean(range(step - width + 1, step + 1))
+    later = curve(range(53), range(1000, 1053))  # goes on from a base model
+    for step, width in ((3, 1), (9, 2), (27, 4), (52, 7)):
+        assert curves.smoothed(later, 1.0, 1000 + step) == np.mean(range(step - width + 1, step + 1))
     sparse = curve([5.0, 3.0, 2.0], [100, 200, 300])
     assert curves.smoothed(sparse, -1.0, 250) == -3.0
     assert math.isnan(curves.smoothed(sparse, 1.0, 99))
     assert math.isnan(curves.smoothed(curve([1.0, math.nan]), 1.0, 2))
+
+
+@pytest.mark.parametrize("pruner", ["nop", "auto"])
+@pytest.mark.parametrize("first", [1000, 100_000])
+def test_where_steps_start_to_count_changes_no_proposal(first, pruner):
+    """Early losses are least at 0.8, final ones at 0.2."""
+
+    def proposals(first):
+        study = inloop.create_study(sampler="gp", pruner=pruner, seed=0, space={"x": Float(0, 1)})
+
+        def objective(trial):
+            for step in range(50):
+                late = min(1.0, step / 45)
+                value = late * (trial.params["x"] - 0.2) ** 2 + (1 - late) * 3 * (trial.params["x"] - 0.8) ** 2
+                trial.report(value, first + step)
+                if trial.should_prune():
+                    break
+            return value
+
+        study.optimize(objective, n_trials=20)
+        return [(t.params["x"], t.reports) for t in study.trials]
+
+    assert proposals(first) == proposals(0)
 
 
 def test_a_foretold_loss_is_that_of_the_plain_formula():

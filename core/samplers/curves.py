@@ -10,27 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..follower import Follower
-from ..history import History
+from ..history import History, start_of
 from ..record import Curve, FrozenTrial, TrialState
 from ..space import Array
 from .warp import good_half
 
-_WINDOW = 8  # a curve's value at step s is the mean over the last 1 + s // 8 steps
+_WINDOW = 8  # a curve's value s steps after its start is the mean over the last 1 + s // 8 steps
 _COMPLETE = 200  # complete trials, the latest, that foretell final values
 _DIVERGED = 1000.0  # deviations of the good half; complete trials whose final losses are farther foretell nothing
 _HUGE = 1e100  # losses that are farther count as that: their squares must stay finite
 
 
 def smoothed(curve: Curve, sign: float, step: int) -> float:
-    """Return ``sign`` times the mean of the reports of the last ``1 + step // 8`` steps up to ``step``.
+    """Return ``sign`` times the mean of the reports of the last ``1 + (step - start) // 8`` steps up to ``step``.
 
-    NaN if there is no report up to ``step``, or the mean is not finite.
+    The start is that of this curve alone, so what was smoothed once stays. NaN if there is no report up to ``step``,
+    or the mean is not finite.
     """
     steps = curve.steps
     end = bisect_right(steps, step)  # steps ascend but for odd cases, where this is a value nearby
     if not end:
         return np.nan
-    first = bisect_right(steps, steps[end - 1] - 1 - step // _WINDOW)
+    first = bisect_right(steps, steps[end - 1] - 1 - (step - start_of(curve)) // _WINDOW)
     values = curve.values[min(first, end - 1) : end]
     mean = sign * sum(values) / len(values)
     return mean if np.isfinite(mean) else np.nan
