@@ -167,6 +167,28 @@ def test_streams_are_judged_apart(name):
         assert not trial.should_prune()
 
 
+@pytest.mark.parametrize("name", [n for n in TABLE if n != "auto of 12"])  # to which they are costs of pruned trials
+def test_other_streams_for_the_record_change_nothing(name):
+    """Whatever their length and scale."""
+
+    def lengths(recorded):
+        study = study_of(name)
+        rng = np.random.default_rng(8)
+        for c in curves(8, 40):
+            trial = study.ask()
+            for s, v in c.items():
+                for other, times in recorded.items():
+                    for k in range(times):
+                        trial.report(1000 * float(rng.standard_normal()), s * times + k, stream=other)
+                trial.report(v, s)
+                if trial.should_prune():
+                    break
+            study.tell(trial, v)
+        return [len(t.curves[0]) for t in study.trials]
+
+    assert lengths({1: 1}) == lengths({1: 1, 2: 5}) == lengths({})
+
+
 @ALL
 def test_asking_again_changes_nothing(name):
     once, twice = study_of(name), study_of(name)
@@ -280,6 +302,20 @@ def test_percentile_is_numpys():
             if not expected:
                 complete.append(value)
             study.tell(trial, value)
+
+
+@pytest.mark.parametrize("q", [25.0, 50.0, 100.0])
+@pytest.mark.parametrize("known", [[1.0, 2.0], [np.nan, 2.0], [np.nan, np.nan], [np.inf, np.nan, 2.0]])
+def test_a_trial_without_a_number_is_stopped_whatever_others_reported(known, q):
+    pruner = pruners.PercentilePruner(q, n_startup_trials=len(known))
+    study = inloop.create_study(sampler=RandomSampler(), pruner=pruner, seed=0)
+    for value in known:
+        trial = study.ask()
+        trial.report(value, 0)
+        study.tell(trial, 1.0)
+    trial = study.ask()
+    trial.report(np.nan, 0)
+    assert trial.should_prune()
 
 
 def test_halving_keeps_one_in_eta_at_each_rung():
@@ -431,9 +467,33 @@ def test_auto_counts_reports_and_not_steps():
     assert until_four_are_complete(None) + 20 < until_four_are_complete(12_001)
 
 
+@pytest.mark.parametrize(
+    ("lowest", "longest", "brackets"),
+    [
+        (1, 81, (81, 34, 15, 8, 5)),  # table 1 of the paper
+        (3, 81, (27, 12, 6, 4)),
+        (1, 80, (27, 12, 6, 4)),
+        (1, 28, (27, 12, 6, 4)),
+        (1, 9, (9, 5, 3)),
+        (3, 8, (3, 2)),
+        (3, 3, (3, 2)),
+    ],
+)
+def test_hyperband_has_the_brackets_of_the_paper_and_the_last_one_stops_nobody(lowest, longest, brackets):
+    pruner = pruners.HyperbandPruner(lowest, longest)
+    assert pruner.brackets(longest) == brackets
+    study = inloop.create_study(sampler=RandomSampler(), pruner=pruner, seed=0)
+    for n in range(300):  # each worse than all before it
+        run(study, dict.fromkeys(range(1, longest + 1), float(n)))
+    lengths = [t.reports for t in study.trials]
+    last = lowest * 3 ** (len(brackets) - 1)
+    rungs = {lowest * 3**k for k in range(len(brackets)) if lowest * 3**k < longest}
+    assert rungs - {last} <= set(lengths) <= rungs | {longest}
+    assert lengths.count(longest) / 300 == pytest.approx(brackets[-1] / sum(brackets), abs=0.05) or not rungs
+
+
 def test_hyperband_brackets_follow_seed_and_number():
     pruner = pruners.HyperbandPruner(min_resource=1, max_resource=28)
-    assert pruner.brackets(28) == (27, 12, 6, 4)
 
     def lengths(seed):
         study = inloop.create_study(sampler=RandomSampler(), pruner=pruner, seed=seed)

@@ -22,16 +22,17 @@ class AutoPruner(Pruner):
 
     Rungs are those of `SuccessiveHalvingPruner` and compare the mean of the reports in the last eighth of the steps.
     A model that learns from pruned trials (`GPSampler`) needs some that were trained to the end to foretell the rest
-    from. While the reports of pruned trials are more than one full run and a third of the reports of complete ones, a
-    rung keeps two of three. Once the model is taught it proposes trials that are nearly as good as the best: to
-    stop many of them throws good ones out by their noise, and has the model keep away from there. So a trial is then
-    stopped only if it would be stopped with better reports, too: better by four times the standard deviation of the
-    reports of complete trials around their curves (for a mean of n reports, over the root of n). Rungs and decisions
-    are otherwise those of asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter
-    tuning", MLSys 2020, algorithm 2); the best trial at a rung is never stopped.
+    from. While the reports of pruned trials, in all streams, are more than one full run and a third of the reports of
+    complete ones, a rung keeps two of three. Once the model is taught it proposes trials that are nearly as good as
+    the best: to stop many of them throws good ones out by their noise, and has the model keep away from there. So a
+    trial is then stopped only if it would be stopped with better reports, too: better by four times the standard
+    deviation of the reports of complete trials around their curves in the same stream (for a mean of n reports, over
+    the root of n). Rungs and decisions are otherwise those of asynchronous successive halving (Li et al., "A system for
+    massively parallel hyperparameter tuning", MLSys 2020, algorithm 2); the best trial at a rung is never stopped.
 
     Args:
-        max_resource: Reports of a full run, one for each step from the first; None: learned from the complete trials.
+        max_resource: Reports of a full run in one stream, one for each step from the first; None: learned from the
+            complete trials.
         taught: Complete trials after which it goes easy.
         doubt: By how many standard deviations of its reports a trial must then be behind.
 
@@ -66,13 +67,14 @@ class AutoPruner(Pruner):
         keep = self._keep(history)
         stop = outranked(history, rungs, trial, stream, since, keep)
         if stop and keep == _GENTLE:  # in two steps: the scatter is looked up for few
-            stop = outranked(history, rungs, trial, stream, since, keep, self.doubt * scatter(history))
+            stop = outranked(history, rungs, trial, stream, since, keep, self.doubt * scatter(history, stream))
         return stop
 
     def _keep(self, history: History) -> float:
         """Return of how many trials a rung keeps one."""
         if history.states[TrialState.COMPLETE] >= self.taught:
             return _GENTLE
+        # spent in all streams: few trials reach the last of several folds, which by itself would be strict for long
         full = history.fullest if self.max_resource is None else self.max_resource
         pruned, complete = history.spent[TrialState.PRUNED], history.spent[TrialState.COMPLETE]
         return _EASY if pruned > full + complete / 3 else _STRICT.reduction_factor

@@ -34,9 +34,9 @@ class HyperbandPruner(Pruner):
 
     Hedges against curves that cross late: Li et al., "Hyperband: a novel bandit-based approach to
     hyperparameter optimization", JMLR 18, 2018, algorithm 1, with asynchronous brackets as in Li et al.,
-    MLSys 2020. Bracket s leaves out the s lowest rungs. A trial falls into bracket s with a probability
-    proportional to the number of trials that algorithm 1 starts in it, by the study's seed and its number. Steps are
-    counted from where training starts, as in `SuccessiveHalvingPruner`.
+    MLSys 2020. Bracket s leaves out the s lowest rungs, and the last one all: its trials are never stopped. A
+    trial falls into bracket s with a probability proportional to the number of trials that algorithm 1 starts in it,
+    by the study's seed and its number. Steps are counted from where training starts, as in `SuccessiveHalvingPruner`.
 
     Args:
         min_resource: Step of the lowest rung, at least 1.
@@ -49,8 +49,8 @@ class HyperbandPruner(Pruner):
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> HyperbandPruner(min_resource=1, max_resource=28).brackets(28)
-        (27, 12, 6, 4)
+        >>> HyperbandPruner(min_resource=1, max_resource=81).brackets(81)
+        (81, 34, 15, 8, 5)
     """
 
     min_resource: int = 3
@@ -69,9 +69,12 @@ class HyperbandPruner(Pruner):
             )
 
     def brackets(self, longest: int) -> tuple[int, ...]:
-        """Return how many trials algorithm 1 starts in each bracket, the most aggressive one first."""
-        top = 0
-        while self.min_resource * self.reduction_factor ** (top + 1) < longest:
+        """Return how many trials algorithm 1 starts in each bracket, the most aggressive one first.
+
+        There are at least two brackets: with the last one alone, short trainings would not be pruned at all.
+        """
+        top = 1
+        while self.min_resource * self.reduction_factor ** (top + 1) <= longest:
             top += 1
         eta = self.reduction_factor
         # ceil((s_max + 1) / (s + 1) * eta**s) with s counted from the most aggressive bracket
@@ -84,8 +87,10 @@ class HyperbandPruner(Pruner):
         if longest < self.min_resource:
             return False
         bracket = _Bracket(history.seed, self.brackets(longest))
-        steps = self._halving(bracket(trial.number)).rungs(longest)
-        rungs = Rungs(steps, self.smoothing, bracket, start)
+        mine = bracket(trial.number)
+        if mine == len(bracket.weights) - 1:
+            return False
+        rungs = Rungs(self._halving(mine).rungs(longest), self.smoothing, bracket, start)
         return outranked(history, rungs, trial, stream, since, self.reduction_factor)
 
     def _halving(self, bracket: int) -> SuccessiveHalvingPruner:

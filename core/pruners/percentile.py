@@ -60,9 +60,10 @@ class PercentilePruner(Pruner):
             return False
         place = (n - 1) * self.percentile / 100
         best, few = curve.bests[-1], others.few
+        if best == inf and all(v != v for v in curve.values):
+            return True  # NaN ties with NaN; a trial without a number has no claim to go on
         if best <= few[int(place)] if few is not None else others.has_place(best, int(place)):
-            # NaN ties with NaN; a trial without a number has no claim to go on
-            return best == inf and all(v != v for v in curve.values)
+            return False
         low, high = others.kth(int(place)), others.kth(ceil(place))
         return best > high or best > low + (high - low) * (place - int(place))
 
