@@ -14,7 +14,12 @@ import numpy as np
 
 from ._sklearn_report import row_hashes
 
-_IDLE = ("n_jobs", "verbose", "memory", "_skl_callbacks")  # parameters and attributes of estimators; change no score
+# Parameters and attributes of estimators that change no score. Not CatBoost's ``metric_period``: its best round is one
+# of those that it has looked at. Nor its ``train_dir``, which in another estimator may name its data.
+_IDLE = (
+    "n_jobs", "nthread", "num_threads", "thread_count", "verbose", "verbosity", "silent", "logging_level",
+    "allow_writing_files", "memory", "_skl_callbacks",
+)  # fmt: skip
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 _LONG = 200  # characters
 _DEEPEST = 150  # objects inside each other, at four calls each, of the thousand that Python allows
@@ -50,6 +55,27 @@ def content(value: Any, above: tuple[int, ...] = (), known: dict[int, tuple[Any,
     return text
 
 
+def form(data: Any) -> list[Any]:
+    """Return what estimators see of data and `row_hashes` does not: shape, types, names of columns, categories.
+
+    Lists count as the arrays that they make. Of sparse matrices it is the places of the cells that they keep, zeros
+    too, as boosters take the others for missing.
+    """
+    if hasattr(data, "columns"):
+        named = zip(data.columns, data.dtypes, strict=True)
+        return [data.shape, [[name, _type(dtype)] for name, dtype in named]]
+    if hasattr(data, "tocsr"):
+        kept = data.tocsr(copy=True)
+        kept.data[:] = 1
+        return ["sparse", data.shape, _type(data.dtype), row_hashes(kept, None).tobytes().hex()]
+    data = data if hasattr(data, "dtype") else np.asarray(data)
+    return [data.shape, _type(data.dtype)]
+
+
+def _type(dtype: Any) -> Any:
+    return [str(dtype), dtype.ordered, list(dtype.categories)] if hasattr(dtype, "ordered") else str(dtype)
+
+
 def _text(value: Any, inner: Callable[[Any], str]) -> str:
     """Return the text of a value, given what returns those of its parts."""
     if isinstance(value, Mapping):
@@ -67,7 +93,7 @@ def _text(value: Any, inner: Callable[[Any], str]) -> str:
         return _name(type(value)) + inner(_of_estimator(value))
     try:
         if len(value.shape) and not getattr(getattr(value, "dtype", None), "hasobject", False):
-            return f"{value.shape} {row_hashes(value, None).tobytes().hex()}"
+            return f"{inner(form(value))} {row_hashes(value, None).tobytes().hex()}"
     except Exception:  # no rows of numbers or texts
         pass
     try:
@@ -93,8 +119,14 @@ def _printed(value: Any) -> str:
 def _of_estimator(value: Any) -> dict[str, Any]:
     """Return its parameters, and what else a clone of it has, such as the whole of a frozen one."""
     params: dict[str, Any] = value.get_params(deep=False)
-    given = {**{k: v for k, v in getattr(value, "__dict__", {}).items() if k not in params}, **params}
-    return {k: v for k, v in given.items() if k not in _IDLE}
+    more = {k: v for k, v in getattr(value, "__dict__", {}).items() if k not in params}
+    # boosters keep parameters in a dict as well
+    more = {k: _at_work(v) if isinstance(v, dict) else v for k, v in more.items()}
+    return _at_work({**more, **params})
+
+
+def _at_work(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in params.items() if k not in _IDLE}
 
 
 def _parts(value: Any) -> tuple[Any, ...] | str:

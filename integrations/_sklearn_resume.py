@@ -11,7 +11,7 @@ import numpy as np
 from inloop import FrozenTrial, Study, Trial, TrialState
 from inloop.study import copied
 
-from ._sklearn_content import content
+from ._sklearn_content import content, form
 from ._sklearn_folds import FOLDS_KEPT
 from ._sklearn_race import Candidate, break_off
 from ._sklearn_report import row_hashes
@@ -21,19 +21,20 @@ _DATA, _SETUP = "data", "setup"  # user attributes of the study
 
 
 def fingerprint(X: Any, y: Any, splits: Sequence[tuple[Any, Any]]) -> str:
-    """Return a hash of the data and its folds.
+    """Return a hash of the data, their `form` included, and of their folds.
 
     Raises:
         TypeError: If the data are no rows of numbers or texts.
     """
     try:
         rows = row_hashes(X, y)
+        forms = content([form(data) for data in (X, y) if data is not None])
     except Exception as error:
         kind = type(X).__name__
         raise TypeError(
             f"storage needs data whose rows are numbers or texts, to know them again, got {kind}."
         ) from error
-    digest = hashlib.blake2b(rows.tobytes(), digest_size=12)
+    digest = hashlib.blake2b(rows.tobytes() + forms.encode(), digest_size=12)
     for fold in splits:
         for part in fold:
             digest.update(np.asarray(part).astype(np.int64).tobytes() + b"|")

@@ -19,18 +19,18 @@ import inloop
 import numpy as np
 import pytest
 from inloop.integrations._sklearn_early import _split
-from inloop.integrations._sklearn_resume import setup_hash
+from inloop.integrations._sklearn_resume import fingerprint, setup_hash
 from inloop.integrations._sklearn_space import WHICH, SearchSpace
 from inloop.integrations.sklearn import BayesSearchCV
 from inloop.pruners import ThresholdPruner
 from inloop.storage import MemoryStorage, SqliteStorage
 from inloop.terminators import NoImprovement, TargetValue
-from scipy import stats
+from scipy import sparse, stats
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.decomposition import PCA
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import (
@@ -809,6 +809,80 @@ def test_other_data_or_folds_are_refused(tmp_path):
         kept(tmp_path, study_name="t").fit(X, y)
 
 
+def frame(a, b, names="ab", library="pandas"):
+    return pytest.importorskip(library).DataFrame(dict(zip(names, (a, b), strict=True)))
+
+
+def categories(values, *args):
+    return pytest.importorskip("pandas").Categorical(values, *args)
+
+
+def stored_zero():
+    rows, columns = np.indices(NUMBERS.shape).reshape(2, -1)
+    return sparse.csr_matrix((NUMBERS.ravel(), (rows, columns)))
+
+
+def enum(*names):
+    polars = pytest.importorskip("polars")
+    return polars.Series(TEXTS, dtype=polars.Enum(names))
+
+
+NUMBERS = np.array([[1, 0], [2, 3], [1, 0], [0, 4]])
+ONE, TEXTS = NUMBERS[:, 0], ["1", "2", "1", "2"]
+#: Data in pairs that have the same cells, and that estimators do not take for the same.
+FORMS = {
+    "number": (lambda: NUMBERS, lambda: NUMBERS * 1.0),
+    "single": (lambda: NUMBERS * 1.0, lambda: NUMBERS.astype(np.float32)),
+    "sparse": (lambda: NUMBERS, lambda: sparse.csr_matrix(NUMBERS)),
+    "stored zero": (lambda: sparse.csr_matrix(NUMBERS), stored_zero),
+    "empty column": (lambda: NUMBERS, lambda: np.c_[NUMBERS, np.zeros(4, int)]),
+    "frame": (lambda: NUMBERS, lambda: frame(*NUMBERS.T)),
+    "names": (lambda: frame(ONE, TEXTS), lambda: frame(ONE, TEXTS, "ba")),
+    "column of numbers": (lambda: frame(ONE, TEXTS), lambda: frame(ONE * 1.0, TEXTS)),
+    "texts": (lambda: frame(ONE, TEXTS), lambda: frame(ONE, categories(TEXTS))),
+    "category": (lambda: frame(ONE, TEXTS), lambda: frame(categories(ONE), TEXTS)),
+    "order": (lambda: frame(ONE, categories(TEXTS)), lambda: frame(ONE, categories(TEXTS, ["2", "1"]))),
+    "ordered": (lambda: frame(ONE, categories(TEXTS)), lambda: frame(ONE, categories(TEXTS, ["1", "2"], True))),
+    "one more": (lambda: frame(ONE, categories(TEXTS)), lambda: frame(ONE, categories(TEXTS, ["1", "2", "3"]))),
+    "polars names": (lambda: frame(ONE, TEXTS, "ab", "polars"), lambda: frame(ONE, TEXTS, "ba", "polars")),
+    "polars enum": (lambda: frame(ONE, TEXTS, "ab", "polars"), lambda: frame(ONE, enum("1", "2"), "ab", "polars")),
+    "polars order": (
+        lambda: frame(ONE, enum("2", "1"), "ab", "polars"),
+        lambda: frame(ONE, enum("1", "2"), "ab", "polars"),
+    ),
+    "column": (lambda: frame(ONE, TEXTS)["b"], lambda: frame(ONE, categories(TEXTS))["b"]),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_data_of_another_form_are_other_data(name):
+    folds = [(np.arange(2), np.arange(2, 4))]
+    for data in (lambda k: (FORMS[name][k](), TEXTS), lambda k: (NUMBERS, FORMS[name][k]())):
+        prints = [fingerprint(*data(k), folds) for k in (0, 0, 1, 1)]
+        assert len(set(prints)) == 2
+        assert prints[2] == prints[3]
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_matrix, sparse.csc_matrix], ids=lambda f: f.__name__)
+def test_the_same_data_in_lists_or_compressed_otherwise_are_the_same(kind):
+    folds = [(np.arange(2), np.arange(2, 4))]
+    alike = kind(NUMBERS.tolist()), NUMBERS.tolist() if kind is np.asarray else sparse.csr_matrix(NUMBERS)
+    assert len({fingerprint(X, y, folds) for X in alike for y in (TEXTS, np.array(TEXTS))}) == 1
+
+
+def test_what_a_storage_knows_is_no_score_of_other_types(tmp_path):
+    X = np.random.default_rng(0).integers(0, 30, (300, 1))
+    y = X[:, 0] * 7 % 5 > 2
+    model = HistGradientBoostingClassifier(max_iter=5, categorical_features="from_dtype")
+    options = {"n_iter": 1, "storage": f"{tmp_path}/s.db"}
+    scores = [
+        search_of(model, {"max_depth": [3]}, **{**options, **more}).fit(data, y).best_score_
+        for data in (frame(X[:, 0], 0 * y), frame(categories(X[:, 0]), 0 * y))
+        for more in ({}, {"storage": None})
+    ]
+    assert scores[0] == scores[1] != scores[2] == scores[3]
+
+
 def test_a_name_is_made_of_the_search(tmp_path):
     one = kept(tmp_path, n_iter=2).fit(*CANCER).study_.study_name
     assert one.startswith("SVC-")
@@ -840,7 +914,7 @@ def test_another_estimator_or_scoring_is_refused(tmp_path):
 def test_the_hash_of_a_setup_is_the_same_in_every_process():
     script = """
         import numpy as np
-        from inloop.integrations._sklearn_resume import setup_hash
+        from inloop.integrations._sklearn_resume import fingerprint, setup_hash
         from scipy import stats
         from sklearn.metrics import f1_score, make_scorer
         from sklearn.model_selection import RandomizedSearchCV
@@ -941,11 +1015,41 @@ NUMBERED = {
     "cached": lambda k: functools.lru_cache(wrapped(k)),
     "bound": lambda k: re.compile(f"x{k}").sub,
     "shape": Shaped,
+    "mask": lambda k: make_column_transformer(("passthrough", np.array([0, 1]) == 1 if k else np.array([0, 1]))),
     "long double": lambda k: np.longdouble(k),
     "random state": lambda k: SimpleNamespace(_random_state=k),
     "grid": grid,
     "nested": nested,
 }
+
+
+#: Options of boosters that say how a fit goes on, not what becomes of it.
+IDLE = {
+    "xgboost": [{"n_jobs": 1}, {"n_jobs": 2}, {"verbosity": 0}],
+    "xgboost threads": [{"nthread": 1}, {"nthread": 2}],
+    "lightgbm": [{"n_jobs": 1}, {"num_threads": 1}, {"num_threads": 2, "verbosity": -1}, {"nthread": 1}],
+    "catboost": [
+        {"verbose": 0, "allow_writing_files": False},
+        {"logging_level": "Silent", "allow_writing_files": False},
+        {"silent": True, "thread_count": 1, "allow_writing_files": False},
+        {"verbose": 0},
+    ],
+}
+
+
+@pytest.mark.parametrize("which", IDLE)
+def test_threads_and_what_is_printed_make_no_other_search(which, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kind = which.split()[0]
+    model = getattr(
+        pytest.importorskip(kind), {"xgboost": "XGB", "lightgbm": "LGBM"}.get(kind, "CatBoost") + "Regressor"
+    )
+    boosters = [model(n_estimators=5, **options) for options in IDLE[which]]
+    assert len({setup_hash(booster) for booster in boosters}) == 1
+    assert setup_hash(model(n_estimators=6, **IDLE[which][0])) != setup_hash(boosters[0])
+    one, *others = [booster.fit(*DIABETES).predict(DIABETES[0]) for booster in boosters]
+    for other in others:
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("name", NUMBERED)
