@@ -133,8 +133,8 @@ def check_same_kind(name: str, old: Distribution, new: Distribution) -> None:
     if isinstance(old, Categorical) and old != new:
         if repr(old) == repr(new):
             raise ValueError(
-                f"{name}: the choices {new!r} are other objects than before, of the same names: was their definition run "
-                "again? Create the study anew, or load it from its storage."
+                f"{name}: the choices {new!r} are other objects than before, of the same names: was their definition "
+                "run again? Create the study anew, or load it from its storage."
             )
         raise ValueError(f"{name}: the choices changed from {old!r} to {new!r}; use two names.")
     if isinstance(old, Float | Int) and isinstance(new, Float | Int):
