@@ -51,6 +51,8 @@ class Space(Mapping[str, Distribution]):
         ...               when={"eta": {"booster": ["dart"]}})
         >>> space.active({"booster": "gblinear"})
         ['booster']
+        >>> (space | {"eta": Float(0.1, 1), "depth": [3, 6]}).when  # as dicts; conditions stay
+        {'eta': {'booster': ('dart',)}}
     """
 
     def __init__(
@@ -95,6 +97,15 @@ class Space(Mapping[str, Distribution]):
     def __repr__(self) -> str:
         inner = ", ".join(f"{n!r}: {d!r}" for n, d in self._dists.items())
         return f"Space({{{inner}}}" + (f", when={self.when!r})" if self.when else ")")
+
+    def __or__(self, other: Mapping[str, Any]) -> Space:
+        """Return the space with the parameters of another, or of a dict; those of the same name are replaced.
+
+        Conditions stay: also those on a parameter that is replaced, which must still have the values they name.
+        """
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return Space({**self, **other}, {**self.when, **getattr(other, "when", {})})
 
     def __hash__(self) -> int:
         return id(self)

@@ -26,7 +26,7 @@ def default_space(estimator: Any) -> Space:
             them). Known by the name of its class or of a class that it derives from.
 
     Returns:
-        The space; change it by ``Space({**space, name: ...})``.
+        The space; ``space | {name: ...}`` changes parameters or adds some, and keeps the conditions.
 
     Raises:
         ValueError: If the estimator is not known; the message lists those that are.

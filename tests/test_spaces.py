@@ -91,8 +91,24 @@ def test_an_unknown_estimator_is_refused():
             default_space(unlike)
 
 
-def test_a_default_space_can_be_changed():
-    space = default_space(xgboost.XGBClassifier())
-    changed = inloop.Space({**space, "max_depth": inloop.Int(2, 4)})
-    assert changed["max_depth"].high == 4
-    assert changed["learning_rate"] == space["learning_rate"]
+@pytest.mark.parametrize("name", _KNOWN)
+def test_a_default_space_can_be_changed(name):
+    space = default_space(estimator_of(name))
+    first = next(iter(space))
+    changed = space | {first: space[first], "other": inloop.Int(1, 5)}
+    assert set(changed) == {*space, "other"}
+    assert all(changed[n] == d for n, d in space.items())
+    assert changed.when == space.when
+
+
+def test_spaces_are_joined_with_their_conditions():
+    a = inloop.Space({"p": ["u", "v"], "x": inloop.Float(0, 1)}, when={"x": {"p": ["u"]}})
+    b = inloop.Space({"q": [1, 2], "x": inloop.Float(2, 3)}, when={"x": {"q": [2]}})
+    both = a | b
+    assert dict(both) == {"p": a["p"], "q": b["q"], "x": b["x"]}
+    assert both.when == {"x": {"q": (2,)}}
+    assert (a | {"x": inloop.Float(0, 2)}).when == a.when
+    with pytest.raises(ValueError, match="'u'"):
+        a | {"p": ["v", "w"]}
+    with pytest.raises(TypeError):
+        a | ["x"]
