@@ -21,6 +21,7 @@ from inloop.samplers import (
     RandomSampler,
     Sampler,
     TPESampler,
+    warp,
 )
 from inloop.samplers.grid import Shuffle
 from scipy import stats
@@ -786,6 +787,14 @@ def test_one_absurdly_good_value_does_not_blind_the_model(bad):
             study.tell(trial, bad if i == 3 else values[-1])
         best.append(min(values))
     assert np.median(best) < 0.01  # of random points 0.03
+
+
+@pytest.mark.parametrize("of", [warp.half_rank, warp.standard])
+def test_a_high_level_hides_no_differences_but_those_of_rounding(of):
+    level, ones = 2.0**40, np.ones(30)
+    losses = level + np.sort(np.random.default_rng(0).random(30))
+    assert np.allclose(of(losses, ones), of(losses - level, ones), atol=0.01)
+    assert not of(level + math.ulp(level) * np.repeat([0.0, 1.0], 15), ones).any()
 
 
 @pytest.mark.parametrize("sampler", ["auto", "gp", "tpe", "cmaes"])

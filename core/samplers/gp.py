@@ -107,7 +107,8 @@ class GPSampler(Sampler):
     counts as what the curves of complete trials foretell of its final loss, plus one standard deviation, and never as
     better than their median; reports are averaged over the last eighth of the steps. Where the fitted noise is large,
     the improvement is over the best mean instead of the best value. A parameter that has no place in the unit interval
-    (`Sampled`) is drawn uniformly.
+    (`Sampled`) is drawn uniformly. Losses beyond 1e100 count as that; those that are equal but for rounding, or differ
+    by less than 1e-150, count as equal.
 
     The proposal depends on the history alone, never on which process asks or has asked before: hyperparameters are
     refitted when the number of told trials passes fixed counts (each up to 20, then every tenth part of a doubling; in

@@ -11,6 +11,7 @@ from ..space import Array
 
 _OUTLIER = 10.0  # standard deviations of the good half; farther losses count as that far
 _ABSURD = 1000.0  # such deviations: a best one that lies so far below the second best counts as that one
+_ROUNDING = 2e-15  # part of the mean; a deviation below it is rounding, that of the mean itself comes to 5e-16
 
 
 def half_rank(losses: Array, counts: Array) -> Array:
@@ -25,7 +26,7 @@ def half_rank(losses: Array, counts: Array) -> Array:
         counts: How many observations each stands for ``(n,)``.
 
     Returns:
-        Targets ``(n,)`` of mean 0 and standard deviation 1; zeros where all losses are equal.
+        Targets ``(n,)`` of mean 0 and standard deviation 1; zeros where all losses are equal but for rounding.
     """
     from scipy.special import ndtri
 
@@ -94,5 +95,5 @@ def _distinct(losses: Array, counts: Array) -> tuple[Array, NDArray[np.int64], A
 def _standardised(values: Array, counts: Array) -> Array:
     mean = np.average(values, weights=counts)
     sd = np.sqrt(np.average((values - mean) ** 2, weights=counts))
-    out: Array = (values - mean) / sd if sd > 1e-12 * max(abs(mean), 1e-300) else np.zeros_like(values)
+    out: Array = (values - mean) / sd if sd > _ROUNDING * max(abs(mean), 1e-300) else np.zeros_like(values)
     return out
