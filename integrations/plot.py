@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from inloop import FrozenTrial, Study, TrialState
+from inloop.record import Curve
 from matplotlib.axes import Axes
 
 # Okabe and Ito, "Color universal design", 2008: told apart with every kind of colour vision, and in grey
@@ -38,7 +39,7 @@ def plot_history(study: Study, ax: Axes | None = None) -> Axes:
 
 
 def plot_curves(study: Study, ax: Axes | None = None, stream: int = 0) -> Axes:
-    """Draw what each trial reported at each step; a cross ends a pruned one.
+    """Draw what each trial reported at each step; a cross ends a pruned one, a dot is one with a single report.
 
     Args:
         study: What to draw.
@@ -52,29 +53,35 @@ def plot_curves(study: Study, ax: Axes | None = None, stream: int = 0) -> Axes:
         if curve is None or trial is best:
             continue
         over = trial.state is TrialState.PRUNED
-        ax.plot(curve.steps, curve.values, "-", color=ORANGE if over else GREY, lw=1, alpha=0.9 if over else 0.7)
+        color, alpha = (ORANGE, 0.9) if over else (GREY, 0.7)
+        ax.plot(curve.steps, curve.values, _dot(curve), color=color, lw=1, ms=3, alpha=alpha)
         if over:
             ax.plot(curve.steps[-1:], curve.values[-1:], "x", color=ORANGE, ms=6, mew=1.6)
     ax.plot([], [], "-x", color=ORANGE, lw=1, ms=6, mew=1.6, label="pruned")
-    ax.plot([], [], "-", color=GREY, lw=1, label="complete")
+    ax.plot([], [], "-", color=GREY, lw=1, label="others")
     if best is not None and stream in best.curves:
         curve = best.curves[stream]
-        ax.plot(curve.steps, curve.values, "-", color=BLUE, lw=2.2, label=f"best: trial {best.number}")
+        ax.plot(curve.steps, curve.values, _dot(curve), color=BLUE, lw=2.2, ms=6, label=f"best: trial {best.number}")
     ax.set(xlabel="step", ylabel="reported value", title="Learning curves")
     ax.legend()
     return ax
 
 
-def plot_effort(studies: Mapping[str, Study], ax: Axes | None = None) -> Axes:
+def plot_effort(studies: Mapping[str, Study], ax: Axes | None = None, stream: int | None = None) -> Axes:
     """Draw the best value so far of several searches against the reports that they had cost.
+
+    Compare what reports equally often, such as once a step.
 
     Args:
         studies: Label to study; up to four lines differ in colour and dashes.
         ax: Where; None: new axes.
+        stream: Of which of the trials' curves reports count; None: of all, as where a trial fits several models.
+            `BayesSearchCV` reports a fold in two of them: 0 counts each once, as ``n_splits_run`` does, and none that
+            was stopped inside its fit.
     """
     ax = _axes(ax)
     for (label, study), (color, dashes) in zip(studies.items(), LINES * len(studies), strict=False):
-        cost = list(accumulate(t.reports for t in study.trials))
+        cost = list(accumulate(t.reports if stream is None else len(t.curves.get(stream, ())) for t in study.trials))
         done = [t for t in study.trials if t.state is TrialState.COMPLETE]
         best = _best_so_far(study, done)
         if not done:
@@ -82,13 +89,18 @@ def plot_effort(studies: Mapping[str, Study], ax: Axes | None = None) -> Axes:
         ends = [cost[t.number] for t in done]
         ax.step([*ends, cost[-1]], [*best, best[-1]], where="post", color=color, ls=dashes, lw=2, label=label)
         ax.plot(cost[-1], best[-1], "o", color=color, ms=6)
-    ax.set(xlabel="steps spent, all trials together", ylabel="best value so far", title="What it cost")
+    ax.set(xlabel="reports, all trials together", ylabel="best value so far", title="What it cost")
     ax.legend()
     return ax
 
 
 def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _dot(curve: Curve) -> str:
+    """Return the format of a curve: a single report has no line."""
+    return "-o" if len(curve) == 1 else "-"
 
 
 def _points(trials: list[FrozenTrial]) -> tuple[list[int], list[Any]]:

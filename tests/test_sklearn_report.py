@@ -1,9 +1,11 @@
 """Reports and pictures of a search."""
 
+import inloop
 import matplotlib as mpl
 import numpy as np
 import pytest
 from inloop.integrations._sklearn_report import fingerprints, row_hashes, share_known
+from inloop.integrations.plot import plot_curves, plot_effort
 from inloop.integrations.sklearn import BayesSearchCV, SearchDisplay
 from scipy import sparse, stats
 from sklearn.datasets import load_breast_cancer
@@ -181,6 +183,60 @@ def test_every_picture_of_every_search(searches, which, kind):
     if kind != "slice":
         _, ax = plt.subplots()
         assert SearchDisplay.from_search(searches[which], kind, ax=ax).ax_ is ax
+    plt.close("all")
+
+
+def reported(*counts, streams=1):
+    """Return a study of trials with so many reports in each stream; the first is the best, the last one fails."""
+    study = inloop.create_study(seed=0, pruner="nop", space={"x": inloop.Float(0, 1)})
+
+    def objective(trial):
+        for stream in range(streams):
+            for step in range(counts[trial.number]):
+                trial.report(trial.number, step, stream)
+        if trial.number == len(counts) - 1:
+            raise ValueError
+        return trial.number
+
+    study.optimize(objective, n_trials=len(counts), catch=ValueError)
+    return study
+
+
+@pytest.mark.parametrize("counts", [(1, 3, 3), (3, 1, 3), (3, 3, 1)])
+def test_every_curve_is_seen_and_named(counts):
+    import matplotlib.pyplot as plt
+
+    study = reported(*counts)
+    ax = plot_curves(study)
+    drawn = [line for line in ax.lines if len(line.get_xdata())]
+    assert sorted(len(line.get_xdata()) for line in drawn) == sorted(counts)
+    assert all((line.get_marker() == "o") == (len(line.get_xdata()) == 1) for line in drawn)
+    names = {line.get_color(): line.get_label() for line in ax.get_legend().get_lines()}
+    assert [names[line.get_color()] for line in drawn] == ["others", "others", "best: trial 0"]
+    plt.close("all")
+
+
+def ends(ax):
+    return [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
+
+
+@pytest.mark.parametrize("which", ["plain", "pruned", "inside"])
+def test_the_cost_of_a_search_is_in_folds(searches, which):
+    import matplotlib.pyplot as plt
+
+    assert ends(plot_effort({which: searches[which].study_}, stream=0)) == [
+        searches[which].cv_results_["n_splits_run"].sum()
+    ]
+    plt.close("all")
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_the_cost_of_trials_is_in_all_their_reports(streams):
+    import matplotlib.pyplot as plt
+
+    study = reported(4, 2, 3, streams=streams)
+    assert ends(plot_effort({"all": study})) == [9 * streams]
+    assert ends(plot_effort({"first": study}, stream=0)) == [9]
     plt.close("all")
 
 
