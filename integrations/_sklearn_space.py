@@ -28,12 +28,13 @@ class SearchSpace:
     """One or several dicts of parameters as one `Space`.
 
     Several dicts become one conditional space: `WHICH` picks a dict, each with the same
-    probability, and a parameter is active in the dicts that name it. Where two dicts give a
-    parameter different values, it has one column for each.
+    probability, and a parameter is active in the dicts that name it, under the conditions that
+    it has there if the dict is a `Space`. Where two dicts give a parameter different values or
+    conditions, it has one column for each.
 
     Args:
-        given: A dict of parameter name to values, a list of such dicts, a list of pairs (dict, number of candidates)
-            as in scikit-optimize, or a `Space`.
+        given: A dict of parameter name to values, such as a `Space`, a list of such dicts, or a list of pairs (dict,
+            number of candidates) as in scikit-optimize.
 
     Raises:
         TypeError, ValueError: If it is none of these, or a value is no distribution.
@@ -50,11 +51,6 @@ class SearchSpace:
         self._names: dict[str, str] = {}  # column -> parameter of the estimator
         #: Candidates of each dict, None: as the sampler likes.
         self.quotas: list[int] | None = None
-        if isinstance(given, Space):
-            self.space = given
-            if WHICH in given:  # several dicts as one, such as `inloop.refine` gives
-                self._names = {column: re.sub(r" \(\d+\)$", "", column) for column in given if column != WHICH}
-            return
         dicts = [given] if isinstance(given, Mapping) else list(given)
         if dicts and all(_is_pair(d) for d in dicts):
             self.quotas = [n for _, n in dicts]
@@ -65,20 +61,39 @@ class SearchSpace:
                 "Give a dict of parameters, or a non-empty list of dicts or of pairs (dict, number of candidates), "
                 f"got {wrong or given!r}."
             )
-        self.space = self._joint([{n: distribution(v, n) for n, v in d.items()} for d in dicts])
+        if len(dicts) == 1 and isinstance(dicts[0], Space):
+            self.space = dicts[0]
+            if WHICH in self.space:  # several dicts as one, such as `inloop.refine` gives
+                self._names = {column: re.sub(r" \(\d+\)$", "", column) for column in self.space if column != WHICH}
+            return
+        if any(WHICH in d for d in dicts):
+            raise ValueError(f"A space made of several dicts can only be given alone, got it among {len(dicts)} dicts.")
+        conditions = [d.when if isinstance(d, Space) else {} for d in dicts]
+        self.space = self._joint([{n: distribution(v, n) for n, v in d.items()} for d in dicts], conditions)
 
-    def _joint(self, dicts: Sequence[Mapping[str, Distribution]]) -> Space:
+    def _joint(
+        self,
+        dicts: Sequence[Mapping[str, Distribution]],
+        conditions: Sequence[Mapping[str, Mapping[str, Sequence[Any]]]],
+    ) -> Space:
         if len(dicts) == 1 and dicts[0]:
             return Space(dicts[0])
         columns: dict[str, Distribution] = {WHICH: Categorical(range(len(dicts)))}
+        when: dict[str, dict[str, Sequence[Any]]] = {}
         users: dict[str, list[int]] = {}  # column -> dicts that use it
         for i, params in enumerate(dicts):
+            own: dict[str, str] = {}  # parameter -> column; a `Space` names parents first
             for name, dist in params.items():
-                column = name if columns.setdefault(name, dist) == dist else f"{name} ({i})"
-                columns[column] = dist
+                rule = {own[parent]: values for parent, values in conditions[i].get(name, {}).items()}
+                shared = columns.setdefault(name, dist) == dist and when.setdefault(name, rule) == rule
+                own[name] = column = name if shared else f"{name} ({i})"
+                columns[column], when[column] = dist, rule
                 self._names[column] = name
                 users.setdefault(column, []).append(i)
-        return Space(columns, {c: {WHICH: used} for c, used in users.items() if len(used) < len(dicts)})
+        for column, used in users.items():
+            if len(used) < len(dicts):
+                when[column] = {WHICH: used, **when[column]}
+        return Space(columns, {column: rule for column, rule in when.items() if rule})
 
     def params(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Return the estimator's parameters at a point of the space."""
@@ -125,14 +140,7 @@ class SearchSpace:
 
     def count(self, limit: int) -> int | None:
         """Return the number of different points, counted up to ``limit``; None if they are infinitely many."""
-        if self.space.size is None:
-            return None
-        seen: set[Hashable] = set()
-        for point in self.points():
-            seen.add(self.key(point))
-            if len(seen) >= limit:
-                break
-        return len(seen)
+        return self._count(self.space, limit)
 
     def total(self, n_iter: int) -> int:
         """Return how many candidates are asked for."""
@@ -140,20 +148,29 @@ class SearchSpace:
 
     def cap(self) -> None:
         """Ask of no dict for more candidates than it has points."""
-        for k, quota in enumerate(self.quotas or ()):
-            part = self.part(k) if WHICH in self.space else self.space
-            if self.quotas is not None and part.size is not None:
-                own = {self.key(p) for p in self.points() if _lies_in(p, part)} if part.size < quota else range(quota)
-                self.quotas[k] = min(quota, len(own))
+        if self.quotas is not None:
+            parts = map(self.part, range(len(self.quotas))) if len(self.quotas) > 1 else [self.space]
+            self.quotas = [self._count(p, n) or n for p, n in zip(parts, self.quotas, strict=True)]
 
     def part(self, which: int) -> Space:
         """Return one dict of several as a space, with `WHICH` as it has it."""
         columns = {c: d for c, d in self.space.items() if c != WHICH and self._in(c, which)}
-        return Space({WHICH: Categorical([which]), **columns})
+        rules = {c: {p: vs for p, vs in self.space.when.get(c, {}).items() if p != WHICH} for c in columns}
+        return Space({WHICH: Categorical([which]), **columns}, {c: rule for c, rule in rules.items() if rule})
 
     def points(self) -> Iterator[dict[str, Any]]:
         """Yield every point of a finite space."""
-        return self._grow({}, self.space.names)
+        return _grow(self.space, {}, self.space.names)
+
+    def _count(self, space: Space, limit: int) -> int | None:
+        if space.size is None:
+            return None
+        seen: set[Hashable] = set()
+        for point in _grow(space, {}, space.names):
+            seen.add(self.key(point))
+            if len(seen) >= limit:
+                break
+        return len(seen)
 
     def _own(self, column: str, value: Any) -> Any:
         """Return the choice that has the type and, unfitted, the content of a value, the value itself if none has."""
@@ -165,18 +182,7 @@ class SearchSpace:
         return next((c for c in alike if content(clone(c, safe=False)) == own), value)
 
     def _in(self, column: str, which: int) -> bool:
-        return column not in self.space.when or which in self.space.when[column][WHICH]
-
-    def _grow(self, point: dict[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-        if not names:
-            yield point
-            return
-        name, rest = names[0], names[1:]
-        if name not in self.space.active({**point, name: None}):
-            yield from self._grow(point, rest)
-            return
-        for value in _levels(self.space[name]):
-            yield from self._grow({**point, name: value}, rest)
+        return which in self.space.when.get(column, {}).get(WHICH, (which,))
 
 
 class Distinct(Sampler):
@@ -342,6 +348,19 @@ def _counts(trial: FrozenTrial) -> bool:
 
 def _lies_in(point: Mapping[str, Any], space: Space) -> bool:
     return all(n in space and space[n].contains(v) for n, v in point.items())
+
+
+def _grow(space: Space, point: dict[str, Any], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield every point of a finite space that goes on from a point; ``names`` are left."""
+    if not names:
+        yield point
+        return
+    name, rest = names[0], names[1:]
+    if name not in space.active({**point, name: None}):
+        yield from _grow(space, point, rest)
+        return
+    for value in _levels(space[name]):
+        yield from _grow(space, {**point, name: value}, rest)
 
 
 def _levels(dist: Distribution) -> Iterator[Any]:

@@ -338,12 +338,78 @@ def test_dicts_of_a_list_are_one_conditional_space():
     assert {k: kernels.count(k) > 4 for k in kernels} == {"linear": True, "rbf": True, "poly": True}
 
 
-def test_a_space_with_conditions_is_taken_as_it_is():
+POLY = {"kernel": ["poly"], "degree": [2, 3]}
+SHAPES = {
+    "alone": lambda space: space,
+    "list": lambda space: [space],
+    "pair": lambda space: [(space, 12)],
+    "several": lambda space: [POLY, space],
+    "several pairs": lambda space: [(POLY, 2), (space, 10)],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("sampler", ["random", "gp"])
+def test_a_space_with_conditions_is_taken_as_it_is(shape, sampler):
     space = inloop.Space(
         {"kernel": ["linear", "rbf"], "gamma": inloop.Float(1e-3, 1, log=True)}, when={"gamma": {"kernel": ["rbf"]}}
     )
-    search = search_of(SVC(), space, n_iter=12).fit(*IRIS)
-    assert all(("gamma" in p) == (p["kernel"] == "rbf") for p in search.cv_results_["params"])
+    search = search_of(SVC(), SHAPES[shape](space), n_iter=12, sampler=sampler).fit(*IRIS)
+    params = search.cv_results_["params"]
+    assert all(("gamma" in p) == (p["kernel"] == "rbf") for p in params)
+    assert {p["kernel"] for p in params} >= {"rbf"}
+    again = clone(search).set_params(param_distributions=inloop.refine(search.study_, 1.0), n_iter=6).fit(*IRIS)
+    assert all(("gamma" in p) == (p["kernel"] == "rbf") for p in again.cv_results_["params"])
+
+
+def conditional(when, **params):
+    return inloop.Space(params, when=when)
+
+
+K, G, D = ["linear", "rbf", "poly"], [0.1, 1.0], [2, 3]
+RBF, POLYNOMIAL = {"gamma": {"kernel": ["rbf"]}}, {"degree": {"kernel": ["poly"]}}
+LISTS = {
+    "the same twice": [conditional(RBF, kernel=K, gamma=G), conditional(RBF, kernel=K, gamma=G)],
+    "conditions beside none": [conditional(RBF, kernel=K, gamma=G), {"kernel": K, "gamma": G}],
+    "none beside conditions": [{"kernel": K, "gamma": G}, conditional(RBF, kernel=K, gamma=G), {"gamma": G}],
+    "other conditions": [
+        conditional(RBF, kernel=K, gamma=G),
+        conditional({"gamma": {"kernel": ["poly", "rbf"]}}, kernel=K, gamma=G),
+    ],
+    "other parents": [conditional(RBF, kernel=K, gamma=G), conditional(RBF, kernel=K[:2], gamma=G), {}],
+    "children of children": [
+        conditional({**RBF, "tol": {"gamma": [1.0]}}, kernel=K, gamma=G, tol=[0.1, 0.2]),
+        conditional({**POLYNOMIAL, "tol": {"degree": [2]}}, kernel=K, degree=D, tol=[0.1, 0.2]),
+    ],
+    "two parents": [
+        {"C": [1.0]},
+        conditional({"gamma": {"kernel": ["rbf"], "C": [2.0]}, **POLYNOMIAL}, kernel=K, gamma=G, degree=D, C=[1.0, 2]),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_several_spaces_have_the_points_of_each(case):
+    def points(space):
+        return {frozenset(space.params(p).items()) for p in space.points()}
+
+    alone = [points(SearchSpace(given)) for given in LISTS[case]]
+    assert points(SearchSpace(LISTS[case])) == set.union(*alone)
+    pairs = SearchSpace([(given, 99) for given in LISTS[case]])
+    pairs.cap()
+    assert pairs.quotas == [len(own) for own in alone]
+    rng = np.random.default_rng(0)
+    for which, own in enumerate(alone):
+        part = pairs.part(which)
+        drawn = [part.complete({}, rng.random) for _ in range(200)]
+        assert {frozenset(pairs.params(p).items()) for p in drawn} == own
+        assert {p[WHICH] for p in drawn} == {which}
+
+
+def test_a_space_of_several_dicts_is_none_of_several():
+    several = SearchSpace([POLY, {"kernel": ["rbf"]}]).space
+    with pytest.raises(ValueError, match="can only be given alone"):
+        search_of(SVC(), [several, POLY]).fit(*IRIS)
 
 
 @pytest.mark.parametrize("best", [0, 1])
