@@ -46,15 +46,20 @@ def run(
 
     Each task is a pickled trial, which talks to the study from where it runs. A trial whose worker
     died is LOST and its parameters are offered again; a process pool that broke is replaced by one like it.
+
+    Raises:
+        BrokenExecutor: If the new pool broke before it had done anything.
     """
     tasks, workers = _Tasks(study), Workers(executor)
+    ends: set[TrialState] = set()
     try:
         while True:
             while len(tasks.at_work) < n_jobs and (trial := budget.next()) is not None:
                 try:
                     future = workers.submit(evaluate, trial, objective, catch, trial._record.worker)
-                except BaseException:
-                    study._log.finish(trial._record, TrialState.FAILED, None)
+                except BaseException as error:
+                    state = TrialState.LOST if is_death(error) else TrialState.FAILED
+                    study._log.finish(trial._record, state, None)
                     raise
                 tasks.add(future, trial)
             if not tasks.at_work:
@@ -62,11 +67,15 @@ def run(
             trial = tasks.next()
             budget.done(trial)
             after(trial._record)
+            ends.add(trial.state)
+            if ends == {TrialState.LOST}:  # no worker may be able to start: then this raises, before more are lost
+                workers.submit(os.getpid)
     finally:
         budget.close()
         for future, trial in tasks.at_work.items():
+            state = TrialState.LOST if _has_died(future) else TrialState.FAILED
             future.cancel()
-            study._log.finish(trial._record, TrialState.FAILED, None)
+            study._log.finish(trial._record, state, None)
         workers.close()
 
 
@@ -78,12 +87,26 @@ class Workers:
         self._own: Any = None  # a pool that replaces the broken one of the user
 
     def submit(self, *task: Any) -> Any:
-        """Return the future of a function with its arguments."""
+        """Return the future of a function with its arguments.
+
+        Raises:
+            BrokenExecutor: If the pool broke, and so did the new one before it had done anything.
+        """
         try:
             return self._executor.submit(*task)
-        except concurrent.futures.BrokenExecutor as error:
+        except (concurrent.futures.BrokenExecutor, OSError) as error:
+            if isinstance(error, OSError) and not getattr(self._executor, "_broken", False):
+                raise  # or else the pool broke while it started a worker
             self._executor = self._own = _like(self._executor, error)
-            return self._executor.submit(*task)
+        try:
+            self._executor.submit(os.getpid).result()
+        except concurrent.futures.BrokenExecutor as error:
+            raise type(error)(
+                f"{error} A new pool broke, too, before it had done anything: see that the script makes its pool "
+                "under `if __name__ == '__main__':`, that workers can import it, and that the pool's initializer "
+                "raises nothing there."
+            ) from error
+        return self._executor.submit(*task)
 
     def close(self) -> None:
         """Let go what was made here."""
@@ -225,15 +248,23 @@ def is_death(error: BaseException) -> bool:
     return killed or isinstance(error, concurrent.futures.BrokenExecutor) or kind.__name__ in _DEATHS
 
 
+def _has_died(future: Any) -> bool:
+    """Return whether a future is over because its worker died."""
+    error = future.exception() if future.done() and not future.cancelled() else None
+    return error is not None and is_death(error)
+
+
 def _like(executor: Any, error: BaseException) -> Any:
     """Return a new pool like the broken one, or raise that it broke."""
+    names = ["max_workers", "initializer", "initargs"]
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
-        logger.warning("the process pool broke (%r); going on with a new one", error)
-        names = ("max_workers", "mp_context", "initializer", "initargs", "max_tasks_per_child")
-        given: dict[str, Any] = {name: getattr(executor, f"_{name}", None) for name in names}
-        # Python 3.10 does not have all of them
-        return concurrent.futures.ProcessPoolExecutor(**{n: value for n, value in given.items() if value is not None})
-    if "loky" in type(executor).__module__:
-        logger.warning("the loky pool broke (%r); going on with a new one", error)
-        return sys.modules[type(executor).__module__].get_reusable_executor(max_workers=executor._max_workers)
-    raise error
+        make: Any = concurrent.futures.ProcessPoolExecutor
+        names += ["mp_context", "max_tasks_per_child"]  # Python 3.10 does not have the last
+    elif "loky" in type(executor).__module__:
+        make = getattr(sys.modules[type(executor).__module__], "get_reusable_executor", type(executor))
+        names += ["timeout", "env"]
+    else:
+        raise error
+    logger.warning("the process pool broke (%r); going on with a new one", error)
+    given = {name: getattr(executor, f"_{name}", None) for name in names}
+    return make(**{name: value for name, value in given.items() if value is not None})

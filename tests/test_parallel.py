@@ -177,6 +177,52 @@ def test_the_pool_that_replaces_a_broken_one_is_like_it():
     assert {t.user_attrs["seen"][1] for t in study.trials[1:]} == {"set"}
 
 
+def dies_at_first_again_and_again(trial):
+    if trial.number < 4:
+        os._exit(1)
+    return dies_at_first(trial)
+
+
+def fails():
+    raise RuntimeError("no GPU here")
+
+
+def process_pool(context, workers, **settings):
+    return concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context(context), **settings)
+
+
+def loky_pool(make, workers, **settings):
+    return getattr(pytest.importorskip("loky"), make)(workers, **settings)
+
+
+POOLS = [
+    functools.partial(process_pool, "fork"),
+    pytest.param(functools.partial(process_pool, "spawn"), marks=pytest.mark.slow),
+    pytest.param(functools.partial(loky_pool, "get_reusable_executor"), marks=pytest.mark.slow),
+    pytest.param(functools.partial(loky_pool, "ProcessPoolExecutor"), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("make", POOLS)
+def test_a_pool_whose_workers_die_at_once_is_replaced_again_and_again(make, storage):
+    study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler())
+    with make(2, initializer=set_up, initargs=("set",)) as executor:
+        study.optimize(dies_at_first_again_and_again, n_trials=7, executor=executor)
+    complete = [t for t in study.trials if t.state is TrialState.COMPLETE]
+    assert [t.state.name for t in study.trials if t not in complete] == ["LOST"] * (7 - len(complete))
+    assert 1 <= len(complete) <= 3  # one that dies may take the next down too
+    assert {t.user_attrs["seen"][1] for t in complete} == {"set"}
+
+
+@pytest.mark.parametrize("n_trials", [1, 20])
+@pytest.mark.parametrize("make", [*POOLS, concurrent.futures.ThreadPoolExecutor])
+def test_a_pool_whose_workers_cannot_start_raises_its_error(make, n_trials, storage):
+    study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler())
+    with make(2, initializer=fails) as executor, pytest.raises(concurrent.futures.BrokenExecutor, match="initializer"):
+        study.optimize(curve, n_trials=n_trials, executor=executor)
+    assert [t.state.name for t in study.trials] == ["LOST"] * min(n_trials, 2)
+
+
 RAY_ROOM = [  # options of a task, and how many of it fit into 4 CPUs, 1 GPU, 7 slots and 1 disk
     ({}, 4),
     ({"num_cpus": 2}, 2),
