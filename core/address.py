@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .samplers import Sampler
     from .study import Study
 
+_KEPT = 8  # studies of others that a process keeps open: some may be run on one pool at the same time
+
 _lock = threading.Lock()
 _home: weakref.WeakValueDictionary[tuple[int, str], Study] = weakref.WeakValueDictionary()
 _opened: dict[tuple[int, bytes, str], Study] = {}
@@ -69,17 +71,27 @@ class Address:
             if home is not None:
                 return home
             key = (os.getpid(), pickle.dumps(self.storage), self.uid)
-            study = _opened.get(key)
+            study = _opened.pop(key, None)
             if study is None:
-                _opened.clear()  # a worker serves one study at a time
                 study = Study(self.study_name, self.storage, self.sampler, self.pruner, self.space, self.lease)
                 if study._log.history.uid != self.uid:
                     raise StudyNotFound(self.study_name, self.storage.names())
-                _opened[key] = study
+            _opened[key] = study  # behind all that were used before
+            while len(_opened) > _KEPT:  # trials that are still at work keep their study
+                del _opened[next(iter(_opened))]
         study.pruner = self.pruner
         for space in self.spaces:
             study._log.history.provide(space)
         return study
+
+
+def _enter_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have had it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
 
 
 def arrive(address: Address, number: int, proposal: dict[str, Any], rng: Any, asked: dict[int, int]) -> Trial:

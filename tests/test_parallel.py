@@ -410,6 +410,53 @@ def test_a_trial_does_not_arrive_in_another_study_of_its_name(tmp_path):
     assert [t.params for t in other.trials] == [{}]
 
 
+def test_studies_that_take_turns_on_a_pool_stay_open_there(storage):
+    studies = [inloop.create_study(storage=storage, seed=n, sampler="random", pruner="nop") for n in range(3)]
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as executor:
+        for study in studies * 3:
+            study.optimize(curve, n_trials=1, executor=executor)
+        assert [len({t.worker for t in study.trials}) for study in studies] == [1, 1, 1]
+        for n in range(9):  # many more take their turn
+            study = inloop.create_study(storage=storage, seed=n, sampler="random", pruner="nop")
+            study.optimize(curve, n_trials=1, executor=executor)
+        assert executor.submit(count_opened).result() == 8
+
+
+def count_opened():
+    return len(inloop.address._opened)
+
+
+def fork_while_locked(lock, work):
+    """Call ``work`` in a forked child, while another thread of the parent has a lock; return its exit status."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    done.set()
+    thread.join()
+    child.join(10)
+    child.kill()
+    return child.exitcode
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_may_come_while_another_thread_opens_a_study_or_begins_to_serve_it(storage):
+    study = inloop.create_study(storage=storage, seed=0)
+    payload = pickle.dumps(study.ask())
+    assert fork_while_locked(inloop.address._lock, lambda: pickle.loads(payload)) == 0
+    if storage is None:
+        place = study._log.storage
+        assert fork_while_locked(place._lock, place.names) == 0
+
+
 class Forgets:
     def submit(self, *task):
         future = concurrent.futures.Future()

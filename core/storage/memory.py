@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from .storage import Storage, StudyExists, StudyNotFound, check_name
 
 if TYPE_CHECKING:
     from .server import Server
+
+
+_storages: weakref.WeakSet[MemoryStorage] = weakref.WeakSet()
 
 
 class Kept:
@@ -58,6 +62,7 @@ class MemoryStorage(Storage):
         self._logs = _Logs()
         self._gone: dict[str, set[str]] = {}  # study -> who has written to deleted logs of that name
         self._lock = threading.Lock()
+        _storages.add(self)
 
     def create(self, study: str, events: Sequence[Event]) -> None:
         check_name(study)
@@ -123,3 +128,12 @@ class MemoryStorage(Storage):
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("A MemoryStorage lives in this process alone; serve it to others with inloop.storage.Server.")
+
+
+def _enter_child() -> None:
+    for storage in _storages:
+        storage._lock = threading.Lock()  # another thread of the parent may have had it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_enter_child)
