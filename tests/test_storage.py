@@ -718,6 +718,45 @@ def test_clients_wait_for_a_server_that_restarts(tmp_path):
     storage.close()
 
 
+class Router:
+    """Hands connections on to a server, and may forget those there are: what is sent on them vanishes."""
+
+    def __init__(self, server):
+        self.entry = socket.create_server(("127.0.0.1", 0))
+        self.server, self.ways, self.forgotten = server, [], set()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            ends = self.entry.accept()[0], raw(self.server)
+            self.ways.append(ends)
+            for one, other in (ends, ends[::-1]):
+                threading.Thread(target=self.hand_on, args=(one, other, ends), daemon=True).start()
+
+    def hand_on(self, one, other, ends):
+        with contextlib.suppress(OSError):
+            while data := one.recv(1 << 16):
+                if ends not in self.forgotten:
+                    other.sendall(data)
+
+    def forget(self):
+        self.forgotten.update(self.ways)
+
+
+def test_a_connection_that_a_router_has_forgotten_is_made_anew():
+    with Server(MemoryStorage()) as server:
+        router = Router(server)
+        with ClientStorage(router.entry.getsockname(), server.authkey, patience=1.0) as client:
+            client.create("s", header())
+            for n in range(1, 3):
+                router.forget()
+                assert client.append("s", [Event("w", n, "attr", -1, "x")]) == n
+            connection = client._link.open(None, None, None)
+            with socket.socket(fileno=os.dup(connection.fileno())) as peer:
+                assert peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+        assert len(router.ways) == 3
+
+
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_clients_are_told_of_a_study_that_was_made_again_without_their_server(tmp_path, kind):
     owner = MemoryStorage() if kind == "memory" else SqliteStorage(tmp_path / "s.db")

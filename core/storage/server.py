@@ -244,7 +244,8 @@ class ClientStorage(Storage):
         address: ``(host, port)`` of the server.
         authkey: Its key.
         patience: Seconds for which to try to reach a server that does not answer, as while it restarts. One that has
-            never answered is given up after 2.5 s if nothing listens at its address.
+            never answered is given up after 2.5 s if nothing listens at its address. A connection that has gone silent
+            is waited for as long; then a new one is tried.
 
     Raises:
         PermissionError: By every method, if the server has another key.
@@ -329,6 +330,7 @@ class ClientStorage(Storage):
         link, start, pause, repeated = self._link, time.monotonic(), 0.02, False
         with link.lock:
             while True:
+                older = link.is_open
                 try:
                     connection = link.open(self.address, self.authkey, max(self.patience, 1.0))
                     self._met = True
@@ -346,7 +348,7 @@ class ClientStorage(Storage):
                             f"No server at {self._place} ({error}): see whether the address is right and "
                             "`inloop serve` is running there."
                         ) from error
-                    if passed > self.patience:
+                    if passed > self.patience and not older:  # the way of an old one may have been dropped silently
                         raise StorageError(
                             f"No answer from the server at {self._place} in {self.patience:g} s ({error!r}); "
                             "it is not known whether it did what was asked."
@@ -376,6 +378,10 @@ class _Link:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self._connection: Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None
 
     def open(self, address: tuple[str, int], authkey: bytes, timeout: float) -> Connection:
         if self._connection is None:
@@ -460,6 +466,9 @@ def _tune(peer: socket.socket, timeout: float) -> None:
     peer.setblocking(True)
     peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10)):  # two hours is longer than routers remember
+        if hasattr(socket, option):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
     _set_timeout(peer, socket.SO_RCVTIMEO, timeout)
     _set_timeout(peer, socket.SO_SNDTIMEO, timeout)
 
