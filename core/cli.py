@@ -34,6 +34,9 @@ _OF_TRIAL = ["number", "state", "value", "reports", "started", "seconds", "compl
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return 0; 1 if ``check`` found something or the command failed; 130 on Ctrl-C."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `<&-`
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what an ASCII terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")

@@ -239,6 +239,25 @@ def test_check_of_a_torn_file_says_so(path, said):
     assert "PROBLEM" in out or "inloop:" in err
 
 
+CLOSED = [  # arguments, standard streams that are closed, exit code, complaint
+    (["delete", "a"], "0", 1, "inloop: delete: nobody is there to ask; say --yes.\n"),
+    (["delete", "a"], "01", 1, "inloop: delete: nobody is there to ask; say --yes.\n"),
+    (["delete", "a", "--yes"], "012", 0, ""),
+    (["best", "a"], "1", 0, ""),
+    (["best", "a"], "012", 0, ""),
+    (["best", "c"], "12", 1, ""),
+    (["check"], "1", 0, ""),
+]
+
+
+@pytest.mark.parametrize(("arguments", "closed", "code", "complaint"), CLOSED)
+def test_standard_streams_may_be_closed(path, arguments, closed, code, complaint):
+    script = 'exec "$0" -m inloop.cli "$@" ' + " ".join(f"{n}>&-" for n in closed)
+    command = ["sh", "-c", script, sys.executable, arguments[0], path, *arguments[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, complaint)
+
+
 @pytest.mark.parametrize("port", ["70000", "-1", "65536", "x"])
 def test_ports_that_there_are_not_are_refused(path, said, capsys, port):
     with pytest.raises(SystemExit, match="2"):
