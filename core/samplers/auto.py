@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 
 from ..history import History
-from ..space import Array, Space
+from ..space import Space
 from .gp import GPSampler
-from .moves import grid
 from .sampler import Sampler
 from .tpe import TPESampler
-from .tried import tried
+from .tried import settings, tried
 
 # GP against TPE after 100 trials, normalised regret: .02/.15 on 40-d bowls and 100-d Hartmann, .14/.33 on an 80-d and
 # .40/.44 on a 200-d bowl, where an ask costs 50 ms; more is untried
 _DIMENSIONS = 100
-_COUNTABLE = 100_000  # a grid of so many points is listed to know when all were tried
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class AutoSampler(Sampler):
         if space is None or not self.deterministic or not _used_up(space, history):
             return None
         return (
-            f"All {len(_settings(space))} settings of the space were tried; "
+            f"All {len(settings(space))} settings of the space were tried; "
             "AutoSampler(deterministic=False) goes on and tries them again."
         )
 
@@ -87,8 +85,8 @@ class AutoSampler(Sampler):
             return "Settings tried before, again: there are no others."
         if self._choice(space) is self.tpe:
             return f"TPE for {many}; a Gaussian process pays up to {self.dimensions}."
-        if space.size is not None and space.size <= _COUNTABLE:
-            return f"Gaussian process over all {len(_settings(space))} settings of a finite space, none twice."
+        if len(settings(space)):
+            return f"Gaussian process over all {len(settings(space))} settings of a finite space, none twice."
         return f"Gaussian process for {many}; it pays up to {self.dimensions}."
 
     def _choice(self, space: Space) -> GPSampler | TPESampler:
@@ -105,16 +103,9 @@ def _together(space: Space) -> int:
     return int((space.active_mask(units) & free).sum(1).max())
 
 
-@lru_cache(maxsize=4)
-def _settings(space: Space) -> Array:
-    return grid(space)
-
-
 def _used_up(space: Space, history: History) -> bool:
     """Return whether every point of a finite space was tried or is running."""
-    if space.size is None or space.size > _COUNTABLE:
-        return False
-    points = _settings(space)
-    if len(history.told) + len(history.running) < len(points):
+    points = settings(space)
+    if not len(points) or len(history.told) + len(history.running) < len(points):
         return False
     return tried(space, history).first_new(points, -1) is None
