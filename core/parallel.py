@@ -131,22 +131,26 @@ def evaluate(
     objective: Callable[[Trial], float],
     catch: type[Exception] | tuple[type[Exception], ...],
     sender: str,
-) -> None:
+) -> bool:
     """Run one trial where the executor put it; what it has to say goes through its study's log.
 
     Dask runs a task again whose result was lost with its worker, and one whose worker died: such a trial is LOST.
+
+    Returns:
+        Whether the objective has called ``trial.study.stop()`` on a study that is not the sender's.
     """
     from .loop import run_trial
 
+    study = trial.study
     if trial._record.finished:
-        return
+        return False
     if trial._record.worker != sender:  # begun in its place, its curve would be compared with nobody's
-        trial.study._log.finish(trial._record, TrialState.LOST, None)
-        return
+        study._log.finish(trial._record, TrialState.LOST, None)
+        return False
     trial._away = False  # it ends here
     lost = ""
     try:
-        run_trial(trial.study, trial, objective, catch)
+        run_trial(study, trial, objective, catch)
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))
@@ -156,6 +160,10 @@ def evaluate(
             raise
     if lost:  # raised here, without a context, which may travel too (dask and ray let all exceptions' do so)
         raise RuntimeError(f"trial {trial.number}: the objective raised what cannot be unpickled:\n\n{lost}")
+    if study._log.worker == sender:
+        return False
+    stopped, study._stopped = study._stopped, False  # it may serve another search
+    return stopped
 
 
 class _Tasks:
@@ -219,6 +227,8 @@ def _settle(study: Study, trial: Trial, future: Any) -> None:
         return
     error = future.exception()
     if error is None:
+        if future.result():
+            study.stop()
         if record.state is TrialState.LOST:
             logger.warning("trial %d is LOST: its worker died or was not heard of", record.number)
         elif not record.finished:

@@ -339,6 +339,7 @@ class Study:
 
         Raises:
             TypeError: If the objective returns something other than one number.
+            BrokenExecutor: If the executor's workers cannot start.
             KeyboardInterrupt: On Ctrl-C; everything told is kept and no trial stays RUNNING.
 
         Warns:

@@ -114,6 +114,23 @@ def test_trials_travel_and_come_back(executor, storage):
     assert len({t.params["x"] for t in study.trials}) == 24
 
 
+def stops(trial):
+    if trial.number == 4:
+        trial.study.stop()
+    return trial.suggest_float("x", -1, 1) ** 2
+
+
+@pytest.mark.slow
+def test_an_objective_stops_the_search_from_where_it_runs(executor, storage):
+    study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler())
+    study.optimize(stops, n_trials=40, executor=executor)
+    assert 5 <= len(study.trials) <= 12
+    known = len(study.trials)
+    study.optimize(stops, n_trials=8, executor=executor)  # the same workers
+    assert len(study.trials) == known + 8
+    assert study.history.states[TrialState.COMPLETE] == known + 8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["fork", "spawn", "loky", "dask", "ray"], indirect=True)
 def test_a_dead_worker_costs_its_trial_only(executor, storage, caplog):
