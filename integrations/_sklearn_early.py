@@ -11,8 +11,9 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import is_classifier
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import ShuffleSplit, train_test_split
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
 
@@ -22,6 +23,7 @@ _ASKS = {
     "lightgbm": ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change"),
     "catboost": ("early_stopping_rounds", "od_wait", "od_type", "od_pval"),
 }
+_BOOSTING = ("boosting_type", "boosting", "boost")  # LightGBM's names for it
 _CLASSES = {"xgboost": "XGBModel", "lightgbm": "LGBMModel", "catboost": "CatBoost"}
 _CALLBACKS = {"xgboost": ("callback", "EarlyStopping"), "lightgbm": ("callback", "_EarlyStoppingCallback")}
 #: What the number of rounds is called, the aliases of LightGBM and CatBoost included.
@@ -35,6 +37,7 @@ _BY_ROW = {
     "lightgbm": {"sample_weight": "eval_sample_weight", "init_score": "eval_init_score"},
     "catboost": {"sample_weight": "weight", "baseline": "baseline"},
 }
+_DRAWS = 20  # of groups to watch, from which the most even one is taken
 _FEATURES = ("cat_features", "text_features", "embedding_features")  # of CatBoost, in ``fit`` or as parameters
 
 
@@ -45,17 +48,21 @@ class Watched:
     Attributes:
         rows: ``"split"``: a part of the training fold; ``"test"``: the test fold.
         fraction: The part, for ``"split"``.
+        groups: ``(n,)`` numbers of the groups of the training fold's rows, which are watched or fitted as a whole;
+            None: each row is drawn for itself.
     """
 
     rows: str
     fraction: float
+    groups: Any = None
 
     def given(
         self, booster: Any, args: Sequence[Any], kwargs: Mapping[str, Any], test: tuple[Any, Any]
     ) -> tuple[Sequence[Any], dict[str, Any]]:
         """Return the arguments of the booster's ``fit`` with rows to watch.
 
-        Where none is left to watch the booster is set not to stop early, as it would fail.
+        Where none is left to watch the booster is set not to stop early, as it would fail; LightGBM's ``"dart"``, which
+        cannot stop early, too.
 
         Args:
             booster: One for which `stops_early`.
@@ -66,6 +73,9 @@ class Watched:
         X, y = args[:2]
         kind = kind_of(booster)
         assert kind is not None
+        if kind == "lightgbm" and "dart" in map(booster.get_params().get, _BOOSTING):
+            _turn_off(booster)
+            return args, _without_early(kwargs, kind)
         by_row = {name: kwargs[name] for name in _BY_ROW[kind] if kwargs.get(name) is not None}
         train, (from_X, from_y) = None, (X, y)
         if self.rows == "test":
@@ -74,7 +84,9 @@ class Watched:
             by_row, (from_X, from_y) = {}, test
             watch = _known(booster, y, from_y)
         else:
-            train, watch = _split(booster, y, by_row.get("sample_weight"), self.fraction)
+            # a step before may have made other rows
+            groups = self.groups if self.groups is not None and len(self.groups) == len(y) else None
+            train, watch = _split(booster, y, by_row.get("sample_weight"), self.fraction, groups)
         if watch is not None and not len(watch):
             _turn_off(booster)
             return args, _without_early(kwargs, kind)
@@ -84,6 +96,22 @@ class Watched:
             return args, {**kwargs, **rows}
         kept = _check_method_params(X, params=dict(kwargs), indices=train)
         return (_safe_indexing(X, train), _safe_indexing(y, train)), {**kept, **rows}
+
+
+def groups_apart(groups: Any, splits: Sequence[tuple[Any, Any]]) -> NDArray[np.intp] | None:
+    """Return the numbers ``(n,)`` of groups that the folds keep apart, None where there are none.
+
+    Args:
+        groups: The group of each row, or whatever else the splitter takes.
+        splits: Rows of the training and test folds.
+    """
+    known: dict[Any, int] = {}
+    try:
+        numbers = np.array([known.setdefault(group, len(known)) for group in np.asarray(groups)], np.intp)
+        mixed = any(np.isin(numbers[test], numbers[train]).any() for train, test in splits)
+    except (TypeError, ValueError, IndexError):  # None, or no values by row
+        return None
+    return None if mixed else numbers
 
 
 @contextmanager
@@ -197,26 +225,54 @@ def _is_early(callback: Any, kind: str) -> bool:
     return isinstance(callback, getattr(getattr(sys.modules[kind], home), name))
 
 
-def _split(booster: Any, y: Any, weights: Any, fraction: float) -> tuple[Any, Any]:
+def _split(booster: Any, y: Any, weights: Any, fraction: float, groups: Any = None) -> tuple[Any, Any]:
     """Return rows to fit, some of each class, and rows to watch, if any; the same for every candidate.
 
-    Rows without weight say nothing, so they are fitted, and the others are split as if they were all.
+    Rows without weight say nothing, so they are fitted, and the others are split as if they were all. Groups stay
+    whole unless they are too few for that.
     """
     if weights is not None and not (counts := np.asarray(weights) > 0).all():
         counted = np.flatnonzero(counts)
-        train, watch = _split(booster, _safe_indexing(y, counted), None, fraction)
+        groups = None if groups is None else groups[counted]
+        train, watch = _split(booster, _safe_indexing(y, counted), None, fraction, groups)
         return np.concatenate([counted[train], np.flatnonzero(~counts)]), counted[watch]
     rows = np.arange(len(y))
-    if not is_classifier(booster):
-        return _parts(rows, None, fraction)
-    if _has_columns(y):
-        return _parts(rows, y, fraction)
-    codes = np.unique(np.ravel(y), return_inverse=True)[1]
+    labelled = is_classifier(booster) and not _has_columns(y)
+    codes = np.unique(np.ravel(y), return_inverse=True)[1] if labelled else np.zeros(len(y), np.intp)
+    if groups is not None and (watched := _whole_groups(codes, groups, fraction)).any():
+        return rows[~watched], rows[watched]
+    if not labelled:
+        return _parts(rows, y if is_classifier(booster) else None, fraction)
     alone = np.bincount(codes)[codes] == 1
     train, watch = _parts(rows[~alone], codes[~alone], fraction)
     classes, first = np.unique(codes[watch], return_index=True)
     missed = watch[first[~np.isin(classes, codes[train])]]
     return np.concatenate([train, missed, rows[alone]]), watch[~np.isin(watch, missed)]
+
+
+def _whole_groups(codes: Any, groups: Any, fraction: float) -> Any:
+    """Return which rows ``(n,)`` to watch, those of a part of the groups; none where there are too few groups.
+
+    Of several draws it is the one with the most even part of each class. A group that alone has a class is not drawn.
+    """
+    nothing = np.zeros(len(codes), bool)
+    groups = np.unique(groups, return_inverse=True)[1]
+    table = np.zeros((codes.max(initial=0) + 1, groups.max(initial=0) + 1))
+    np.add.at(table, (codes, groups), 1)
+    alone = (table > 0).sum(1) == 1
+    free = np.flatnonzero(~table[alone].any(0))
+    sizes = table.sum(1)
+
+    def unevenness(drawn: Any) -> float:
+        inside = table[:, drawn].sum(1)
+        return float(np.abs(inside - fraction * sizes).sum()) if (inside < sizes).all() else np.inf
+
+    try:
+        draws = ShuffleSplit(_DRAWS, test_size=fraction, random_state=0).split(free)
+        drawn = min((free[part] for _, part in draws), key=unevenness)
+    except ValueError:  # none to leave
+        return nothing
+    return np.isin(groups, drawn) if np.isfinite(unevenness(drawn)) else nothing
 
 
 def _parts(rows: Any, labels: Any, fraction: float) -> tuple[Any, Any]:

@@ -28,7 +28,7 @@ from sklearn.utils.validation import _check_method_params, check_is_fitted
 
 from . import _sklearn_dispatch as dispatch
 from ._sklearn_display import SearchDisplay
-from ._sklearn_early import Watched, fix_rounds
+from ._sklearn_early import Watched, fix_rounds, groups_apart
 from ._sklearn_folds import FoldsCurves, FoldsPruner
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
@@ -119,8 +119,10 @@ class BayesSearchCV(BaseSearchCV):
             test fold itself; its scores are then better than on unseen rows. The last fit runs as many rounds as
             were best in the folds, by the median, on all rows. Offsets of ``fit`` (``base_margin``, ``init_score``,
             ``baseline``) need ``"split"``.
-        validation_fraction: The part of the training fold for ``eval_set="split"``. Steps of a ``Pipeline`` before the
-            booster are fitted on the whole training fold.
+        validation_fraction: The part of the training fold for ``eval_set="split"``: of its rows, drawn by class, or,
+            where the folds keep the ``groups`` given to ``fit`` apart, of its groups, unless there are too few to leave
+            one to watch and some of each class to fit. Steps of a ``Pipeline`` before the booster are fitted on the
+            whole training fold.
         complexity: For ``refit="1se"``: the name of a parameter of which less is simpler (``"-C"``: more is; None is
             more than any number), or a function of the dict of parameters that returns something to sort by.
         callbacks: A function of (search, trial), or a list of them, called after each candidate;
@@ -277,7 +279,8 @@ class BayesSearchCV(BaseSearchCV):
             "error_score": self.error_score,
             "verbose": self.verbose,
         }
-        race = self._search(estimator, splits, fold, hooks)
+        groups = groups_apart(routed.splitter.split.get("groups"), splits)
+        race = self._search(estimator, splits, groups, fold, hooks)
         table = self._table(race, len(splits))
         if self.multimetric_ and callable(self.scoring):
             metric = self.refit
@@ -363,18 +366,21 @@ class BayesSearchCV(BaseSearchCV):
             raise ValueError("No fits were performed. Was the CV iterator empty? Were there no candidates?")
         return splits
 
-    def _search(self, estimator: Any, splits: list[tuple[Any, Any]], fold: Mapping[str, Any], hooks: Hooks) -> Race:
+    def _search(
+        self, estimator: Any, splits: list[tuple[Any, Any]], groups: Any, fold: Mapping[str, Any], hooks: Hooks
+    ) -> Race:
         """Run the candidates' folds until there are no more."""
         space = SearchSpace(self._given_space())
         if self.refit == "1se":
             check_complexity(space, self.complexity)
         n_iter = self._n_candidates(space)
-        watched = Watched(self.eval_set, self.validation_fraction)
+        in_train = [None if groups is None else groups[train] for train, _ in splits]
+        watched = [Watched(self.eval_set, self.validation_fraction, part) for part in in_train]
         workers = joblib.effective_n_jobs(self.n_jobs)
         size = -(-workers // len(splits)) if self.batch_size == "auto" else int(self.batch_size)
         data = setup = ""
         if self.storage is not None:
-            data, setup = fingerprint(fold["X"], fold["y"], splits), self._setup(estimator, space, fold)
+            data, setup = fingerprint(fold["X"], fold["y"], splits), self._setup(estimator, space, fold, watched)
         self.study_ = self._study(space, data, setup)
         earlier = None
         if self.storage is not None:
@@ -402,7 +408,7 @@ class BayesSearchCV(BaseSearchCV):
                     clone(estimator),
                     watch=race.watch(candidate, k, workers),
                     value=partial(_objective, name=self._objective_name()),
-                    watched=watched,
+                    watched=watched[k],
                     train=splits[k][0],
                     test=splits[k][1],
                     parameters=candidate.params,
@@ -448,10 +454,9 @@ class BayesSearchCV(BaseSearchCV):
         )
         return count
 
-    def _setup(self, estimator: Any, space: SearchSpace, fold: Mapping[str, Any]) -> str:
+    def _setup(self, estimator: Any, space: SearchSpace, fold: Mapping[str, Any], watched: Sequence[Watched]) -> str:
         """Return a hash of what the scores of a fold depend on besides data and what is stored of the parameters."""
         options = (self.scoring, self._objective_name(), self.return_train_score)
-        watched = (self.eval_set, self.validation_fraction)
         return setup_hash(estimator, options, watched, fold["fit_params"], fold["score_params"], *space.unstored())
 
     def _study(self, space: SearchSpace, data: str, setup: str) -> Study:

@@ -35,6 +35,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
+    GroupShuffleSplit,
     KFold,
     RandomizedSearchCV,
     ShuffleSplit,
@@ -257,6 +259,95 @@ def test_rows_without_weight_are_fitted_and_the_others_split_alike(model, counte
     np.testing.assert_array_equal(watched, rows[alone[1]])
     np.testing.assert_array_equal(fitted[: counted - len(watched)], rows[alone[0]])
     assert sorted([*fitted, *watched]) == list(range(60))
+
+
+#: Groups of rows, the class of each, and how many groups are watched of a part of 0.2; 0: they are too few.
+GROUPED = {
+    "numbers": (np.repeat(np.arange(20), 5), None, 4),
+    "numbers of few": (np.repeat(np.arange(2), 5), None, 1),
+    "one group": (np.zeros(50, int), None, 0),
+    "a large one": (np.repeat(np.arange(10), [4, 4, 80, *[4] * 7]), None, 2),  # the first draw has it
+    "classes inside": (np.repeat(np.arange(20), 6), np.tile([0, 1, 2], 40), 4),
+    "classes of groups": (np.arange(50) % 10, np.arange(50) % 2, 2),  # the first draw is of one
+    "a class of one group": (np.repeat(np.arange(21), 5), np.repeat([0, 1, 2], [50, 50, 5]), 4),
+    "groups of one class each": (np.repeat(np.arange(4), 5), np.repeat(np.arange(4), 5), 0),
+    "two groups of one class": (np.repeat(np.arange(3), 5), np.repeat([0, 1], [5, 10]), 1),
+}
+
+
+@pytest.mark.parametrize("case", GROUPED)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_whole_groups_are_watched_unless_they_are_too_few(case, weighted):
+    groups, y, n_watched = GROUPED[case]
+    order = np.random.default_rng(0).permutation(len(groups))
+    groups, model = groups[order], LinearRegression() if y is None else LogisticRegression()
+    y = np.arange(len(groups)) if y is None else np.array(["a", "b", "c", "d"])[y[order]]
+    weights = np.where(np.arange(len(y)) % 5, 1.0, 0.0) if weighted else None
+    counted = np.arange(len(y)) if weights is None else np.flatnonzero(weights)
+    fitted, watched = _split(model, y, weights, 0.2, groups)
+    assert sorted([*fitted, *watched]) == list(range(len(y)))
+    if n_watched:
+        assert not set(groups[watched]) & set(groups[np.intersect1d(fitted, counted)])
+        assert len(set(groups[watched])) == n_watched
+        assert case != "a large one" or 2 not in groups[watched]
+        if case.startswith("class"):
+            assert set(y[watched]) == set(y)
+        if isinstance(model, LogisticRegression):
+            assert set(y[fitted]) == set(y)
+    else:
+        for part, alone in zip((fitted, watched), _split(model, y, weights, 0.2), strict=True):
+            np.testing.assert_array_equal(part, alone)
+
+
+@pytest.mark.parametrize("which", THREE)
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
+def test_groups_that_the_folds_keep_apart_are_watched_or_fitted(which, named):
+    X, y = (a[:400] for a in DIABETES)
+    groups = np.r_[np.arange(40), np.random.default_rng(0).permutation(np.arange(360) % 40)]
+    booster = offset_booster(which, "Regressor")
+    folds = list(GroupKFold(4).split(X, y, groups))
+    given = [f"g{group:02}" for group in groups] if named else groups
+    one = search_of(booster, SAME, n_iter=1, cv=GroupKFold(4)).fit(X, y, groups=given)
+    scores = []
+    for train, test in folds:
+        draw = GroupShuffleSplit(1, test_size=0.1, random_state=0)
+        fit, watch = (train[part] for part in next(draw.split(train, groups=[given[row] for row in train])))
+        plain = clone(booster).fit(X[fit], y[fit], eval_set=[(X[watch], y[watch])])
+        scores.append(plain.score(X[test], y[test]))
+    np.testing.assert_array_equal([one.cv_results_[f"split{k}_test_score"][0] for k in range(4)], scores)
+
+
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+def test_groups_that_the_folds_mix_change_nothing():
+    booster = xgboost(early_stopping_rounds=5)
+    groups = np.arange(len(CANCER[1])) % 30
+    one, two = (search_of(booster, RATE).fit(*CANCER, **more) for more in ({}, {"groups": groups}))
+    same_tables(table_of(one), table_of(two))
+    assert one.refit_n_iterations_ == two.refit_n_iterations_
+
+
+def test_other_groups_in_the_same_folds_are_another_search(tmp_path):
+    folds = [(ALL[:200], ALL[200:])]
+    names = []
+    for groups in (ALL // 20, [f"g{k // 20}" for k in ALL], ALL // 10):
+        search = search_of(TREE, DEPTH, cv=folds, storage=f"{tmp_path}/s.db").fit(*CANCER, groups=groups)
+        names.append(search.study_.study_name)
+    assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("name", ["boosting_type", "boosting"])
+@pytest.mark.parametrize("options", [{}, {"eval_set": "test"}, {"resource": "iterations", "pruner": "auto"}], ids=repr)
+@pytest.mark.parametrize("searched", [False, True])
+def test_lightgbm_gives_up_no_rows_where_it_cannot_stop_early(name, options, searched):
+    space = {**SAME, name: ["dart"]} if searched else SAME
+    fixed = {} if searched else {name: "dart"}
+    plain, stopping = (
+        search_of(lightgbm(**fixed, **more).set_params(n_estimators=20), space, n_iter=1, **options).fit(*CANCER)
+        for more in ({}, {"early_stopping_round": 3})
+    )
+    same_tables(table_of(plain), table_of(stopping))
+    assert rounds_of(stopping.best_estimator_) == 20
 
 
 @pytest.mark.parametrize("which", THREE)
