@@ -80,8 +80,9 @@ class Address:
             while len(_opened) > _KEPT:  # trials that are still at work keep their study
                 del _opened[next(iter(_opened))]
         study.pruner = self.pruner
-        for space in self.spaces:
-            study._log.history.provide(space)
+        with study._log.lock:
+            for space in self.spaces:
+                study._log.history.provide(space)
         return study
 
 

@@ -28,6 +28,7 @@ A reader keeps kinds it does not know, counts them and passes over them.
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import math
@@ -172,11 +173,12 @@ def check_json(value: Any, path: str = "value") -> None:
         )
 
 
-def check_attr(key: Any, value: Any) -> None:
-    """Refuse a user attribute that JSON cannot hold, as `check_json` does."""
+def as_attr(key: Any, value: Any) -> tuple[str, Any]:
+    """Return a user attribute that its giver may change; one that JSON cannot hold is refused as by `check_json`."""
     if not isinstance(key, str):
         raise TypeError(f"user_attrs: JSON keys are strings, got {key!r}.")
     check_json(value, f"user_attrs[{key!r}]")
+    return key, copy.deepcopy(value)
 
 
 def _tag(value: Any) -> Any:

@@ -431,11 +431,11 @@ class History:
         if not trial.params.keys().isdisjoint(stored):  # the first value of a parameter counts
             stored = {n: v for n, v in stored.items() if n not in trial.params}
         if space_id is None:  # given from outside before any trial had shown a range
-            trial.params.update(stored)
+            trial.params = {**trial.params, **stored}  # anew, here and below: others may be going through the old one
         else:
             space = self.spaces[space_id]
             dists, params = space.of(stored), space.unpack(stored)  # all or none
-            trial.params.update(params)
+            trial.params = {**trial.params, **params}
             trial.distributions.update(dists)
             self._union.see(dists)
         self._changed.append(e.trial)
@@ -480,7 +480,11 @@ class History:
         key, value = e.data
         if e.trial >= 0 and self.trials[e.trial].finished:
             return
-        (self.user_attrs if e.trial < 0 else self.trials[e.trial].user_attrs)[key] = value
+        if e.trial < 0:
+            self.user_attrs[key] = value
+        else:
+            trial = self.trials[e.trial]
+            trial.user_attrs = {**trial.user_attrs, key: value}
 
     def _finished(self, e: Event) -> None:
         trial = self.trials[e.trial]

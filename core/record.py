@@ -69,7 +69,7 @@ class Curve:
         return len(self.steps)
 
     def __repr__(self) -> str:
-        return f"Curve({dict(zip(self.steps, self.values, strict=True))})"
+        return f"Curve({dict(zip(self.steps, self.values, strict=False))})"
 
 
 class FrozenTrial:
@@ -106,7 +106,7 @@ class FrozenTrial:
         self.curves: dict[int, Curve] = {}
         #: (stream, first step) -> token of the run of training that reports there.
         self.claims: dict[tuple[int, int], str] = {}
-        #: Stream -> (step, value, worker) that is reported when the trial ends, see `Trial.hold`.
+        #: Stream -> (step, value, who holds it) that is reported when the trial ends, see `Trial.hold`.
         self.held: dict[int, tuple[int, float, str]] = {}
         self.pruned = False
         self.user_attrs: dict[str, Any] = {}
@@ -124,11 +124,12 @@ class FrozenTrial:
         self._start = start
         self._finish: float | None = None
 
-    def held_facts(self, worker: str | None = None) -> list[Fact]:
-        """Return what `Trial.hold` keeps, in one process or all, as reports, and forget it."""
+    def held_facts(self, *holders: str) -> list[Fact]:
+        """Return what `Trial.hold` keeps for some, or for all, as reports, and forget it."""
         if not self.held:
             return []
-        held = [(stream, *self.held.pop(stream)) for stream, (_, _, w) in [*self.held.items()] if worker in (None, w)]
+        every = not holders
+        held = [(s, *self.held.pop(s)) for s, (_, _, who) in [*self.held.items()] if every or who in holders]
         return [("report", self.number, (stream, step, value)) for stream, step, value, _ in held]
 
     def drop_held(self, stream: int, step: int) -> None:
@@ -145,7 +146,7 @@ class FrozenTrial:
     def curve(self) -> dict[int, float]:
         """Step to reported value of the first stream, in order of arrival."""
         c = self.curves[min(self.curves)] if self.curves else Curve()
-        return dict(zip(c.steps, c.values, strict=True))
+        return dict(zip(c.steps, c.values, strict=False))  # of a running trial one may just have got longer
 
     @property
     def datetime_start(self) -> datetime.datetime:

@@ -22,7 +22,7 @@ def reporter(trial: Trial, stream: int) -> Reporter:
 
     def both(value: float, step: int) -> bool:
         trial.report(value, step, stream)
-        return trial.should_prune()
+        return trial._should_prune(stream)
 
     storage = trial.study._log.storage
     return _in_memory(trial, stream, storage, both) if isinstance(storage, MemoryStorage) else both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 import warnings
@@ -12,7 +13,7 @@ import numpy as np
 
 from . import hints, loop, pruners, samplers
 from .distributions import Distribution, Sampled
-from .events import Event, check_attr, check_json
+from .events import Event, as_attr, check_json
 from .history import History
 from .log import Log
 from .record import COMPLETE, FAILED, LOST, RUNNING, FrozenTrial, TrialState
@@ -24,6 +25,8 @@ from .union import check_same_kind
 
 if TYPE_CHECKING:
     import pandas
+
+_REPR_WAIT = 1.0  # seconds for which `repr` waits for a busy study
 
 #: Default of ``lease``: seconds of silence after which a process counts as dead.
 LEASE = 60.0
@@ -126,8 +129,7 @@ class Study:
 
     def set_user_attr(self, key: str, value: Any) -> None:
         """Keep a JSON value with the study; a TypeError names what is not JSON."""
-        check_attr(key, value)
-        self._log.write(("attr", -1, (key, value)))
+        self._log.write(("attr", -1, as_attr(key, value)))
 
     def trials_dataframe(self) -> pandas.DataFrame:
         """Return a pandas DataFrame with one row a trial, columns as in Optuna.
@@ -368,8 +370,7 @@ class Study:
         Raises:
             ValueError: If a name is not in the study's space or a value is out of its range.
         """
-        attrs = dict(user_attrs or {})
-        check_json(attrs, "user_attrs")
+        attrs = dict(as_attr(*kv) for kv in (user_attrs or {}).items())
         with self._log.lock:
             self._log.write(("enqueued", -1, (*self._packed(params, "enqueue_trial"), attrs)))
 
@@ -403,7 +404,7 @@ class Study:
             (0, as_whole(s, "add_trial: a step of curve"), as_value(v, f"add_trial: curve[{s}]"))
             for s, v in (curve or {}).items()
         ]
-        check_json(attrs := dict(user_attrs or {}), "user_attrs")
+        attrs = dict(as_attr(*kv) for kv in (user_attrs or {}).items())
         with self._log.lock:
             packed = self._packed(params, "add_trial")
             n = self._log.create(takes_queued=False).number
@@ -467,8 +468,13 @@ class Study:
         return len(new)
 
     def __repr__(self) -> str:
-        with self._log.lock:  # a sampler that is asked what it does may look things up
+        # a sampler that is asked what it does may look things up
+        if not self._log.lock.acquire(timeout=_REPR_WAIT):  # whoever has it may wait for the logger that asks
+            return f"<Study {self.study_name!r}: {self.direction}, busy>"
+        try:
             return self._describe()
+        finally:
+            self._log.lock.release()
 
     def _describe(self) -> str:
         best = self._history.best
@@ -553,14 +559,14 @@ class Study:
         return None if single is None else single.dists[0]
 
     def _check_seen(self, name: str, dist: Distribution) -> None:
-        history = self._history
-        old = history.dists.get(name)
+        old = self._history.dists.get(name)
         if old is None or old is dist or old == dist:
             return
-        single = Space({name: dist})
-        if single.id in history.spaces:  # the log may hold its choices as labels
-            history.provide(single)
-        check_same_kind(name, history.dists[name], dist)
+        with self._log.lock:
+            history, single = self._history, Space({name: dist})
+            if single.id in history.spaces:  # the log may hold its choices as labels
+                history.provide(single)
+            check_same_kind(name, history.dists[name], dist)
 
     def _single(self, name: str, dist: Distribution) -> Space:
         """Return the declared space of this one parameter."""
@@ -580,11 +586,12 @@ class Study:
 
     def _declare(self, space: Space) -> None:
         """Write a space to the log before its first use."""
-        history = self._log.history
-        if history.spaces.get(space.id) is not space:
-            history.provide(space)  # the live one: it may hold what JSON cannot
-        if space.id not in history.declared:
-            self._log.write(("space", -1, {"id": space.id, "space": space.to_json()}))
+        with self._log.lock:
+            history = self._log.history
+            if history.spaces.get(space.id) is not space:
+                history.provide(space)  # the live one: it may hold what JSON cannot
+            if space.id not in history.declared:
+                self._log.write(("space", -1, {"id": space.id, "space": space.to_json()}))
 
     def _packed(self, params: Mapping[str, Any], what: str) -> tuple[str | None, dict[str, Any]]:
         """Return parameters from outside in stored form, with the id of the space they were checked by."""
@@ -604,7 +611,7 @@ class Study:
                 for name, dist in self._history.dists.items():
                     if name in params and not dist.contains(params[name]):
                         raise ValueError(f"{what}: {name}={params[name]!r} lies outside {dist!r}.")
-                return None, dict(params)
+                return None, copy.deepcopy(params)
             space = union
         checked = space.check(params, what)
         self._declare(space)

@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import os
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .distributions import Categorical, Distribution, Float, Int, nearest, same, tidy
-from .events import check_attr
+from .events import as_attr
 from .record import LOST, RUNNING, FrozenTrial, TrialState
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ class Trial:
         if self._elsewhere():
             self._send(("held", self.number, (stream, step, value)))
         else:
-            self._record.held[stream] = step, value, self.study._log.worker
+            self._record.held[stream] = step, value, self._holder()
 
     def open_stream(self, step: int = 0, after: int | None = None) -> int:
         """Return the stream for one run of training; hooks call this when a fit begins.
@@ -196,19 +197,24 @@ class Trial:
         record, token = self._record, os.urandom(8).hex()
         if record.finished:
             self._refuse("takes no more reports")
-        while True:
-            self._send(*record.held_facts(self.study._log.worker))
-            ends = [s for s, c in record.curves.items() if c.top == step - 1 and (s, step) not in record.claims]
-            taken = {s for s, _ in record.claims} | set(record.curves)
-            stream = after if after in ends else min(ends, default=None)
-            if stream is None:
-                covering = self._covering(step)
-                if covering is not None:  # unclaimed: training may be restored there again and again
-                    return covering
-                stream = next(s for s in itertools.count() if s not in taken)
-            self._send(("stream", self.number, (stream, step, token)))
-            if record.claims[stream, step] == token:
-                return stream
+        with self.study._log.lock:
+            while True:
+                self._send(*record.held_facts(self.study._log.worker, self._holder()))
+                ends = [s for s, c in record.curves.items() if c.top == step - 1 and (s, step) not in record.claims]
+                taken = {s for s, _ in record.claims} | set(record.curves)
+                stream = after if after in ends else min(ends, default=None)
+                if stream is None:
+                    covering = self._covering(step)
+                    if covering is not None:  # unclaimed: training may be restored there again and again
+                        return covering
+                    stream = next(s for s in itertools.count() if s not in taken)
+                self._send(("stream", self.number, (stream, step, token)))
+                if record.claims[stream, step] == token:
+                    return stream
+
+    def _holder(self) -> str:
+        """Return the name of this thread among those that hold a value; another may train another model."""
+        return f"{self.study._log.worker}/{threading.get_ident()}"
 
     def _covering(self, step: int) -> int | None:
         """Return the latest stream whose curve leads from the beginning of training to ``step`` or beyond, if any.
@@ -228,6 +234,10 @@ class Trial:
         Returns:
             True if the trial should end: the decision is kept, and the study will record PRUNED.
         """
+        return self._should_prune()
+
+    def _should_prune(self, reported: int | None = None) -> bool:
+        """Ask about the last report of all, or, as other threads may report, about that of a stream."""
         record, study = self._record, self.study
         if record.state is not RUNNING:
             if record.state is LOST:
@@ -245,7 +255,7 @@ class Trial:
                 self._refuse("is not yours any more")
             if record.last is None:
                 return False
-            stream, _, _ = record.last
+            stream = record.last[0] if reported is None else reported
             since = self._asked.get(stream, 0)
             self._asked[stream] = len(record.curves[stream].steps)
             return study._should_prune(record, stream, since)
@@ -283,10 +293,10 @@ class Trial:
         Raises:
             TypeError: If ``key`` is no string or ``value`` not JSON; the message names the place.
         """
-        check_attr(key, value)
+        attr = as_attr(key, value)
         if self._record.finished:
             self._refuse("takes no more attributes")
-        self._send(("attr", self.number, (key, value)))
+        self._send(("attr", self.number, attr))
 
     def _suggest(self, name: str, dist: Distribution) -> Any:
         """Return the value of ``name``: taken before, enqueued, proposed, or sampled alone."""
@@ -323,10 +333,12 @@ class Trial:
         return self._take(name, dist, dist.from_unit(self._rng.random()))
 
     def _take(self, name: str, dist: Distribution, value: Any) -> Any:
-        space = self.study._single(name, dist)
-        self._fresh[name] = value
-        self._tell(("params", self.number, (space.id, {name: dist.pack(value)})))
-        return value
+        space, record = self.study._single(name, dist), self._record
+        with self.study._log.lock:  # another thread may have taken it meanwhile
+            if name not in self._fresh and name not in record.params:
+                self._fresh[name] = value
+                self._tell(("params", self.number, (space.id, {name: dist.pack(value)})))
+            return self._fresh[name] if name in self._fresh else record.params[name]
 
     def _is_unsent(self, stream: int, step: int) -> bool:
         return any(kind == "report" and data[:2] == (stream, step) for kind, _, data in self._unsent)

@@ -11,13 +11,15 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import inloop
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState, cli
 from inloop.events import Event
-from inloop.pruners import MedianPruner, NopPruner, Pruner, SuccessiveHalvingPruner
+from inloop.pruners import MedianPruner, NopPruner, Pruner, SuccessiveHalvingPruner, ThresholdPruner
+from inloop.reporter import reporter
 from inloop.samplers import RandomSampler, Sampler
 from inloop.storage import SqliteStorage
 
@@ -1167,3 +1169,116 @@ def test_a_batch_ends_with_the_grid():
     assert sorted(t.suggest_int("x", 1, 3) for t in study.ask_batch(5)) == [1, 2, 3]
     with pytest.raises(inloop.StudyStopped):
         study.ask_batch(5)
+
+
+# Threads
+
+
+def relu(x):
+    return max(x, 0.0)
+
+
+def tanh(x):
+    return x
+
+
+def test_threads_go_on_with_choices_that_the_log_has_as_labels(tmp_path):
+    def objective(trial):
+        return sum(trial.suggest_categorical(f"layer{i}", [relu, tanh]) is relu for i in range(8))
+
+    shared(tmp_path).optimize(objective, n_trials=200)
+    for _ in range(8):
+        again = inloop.load_study("s", str(tmp_path / "s.db"), sampler="random")
+        again.optimize(objective, n_trials=4, n_jobs=4)
+
+
+def test_threads_that_use_one_trial_get_one_value_of_each_parameter(tmp_path):
+    def objective(trial):
+        with ThreadPoolExecutor(4) as pool:
+            used = set(pool.map(lambda _: (trial.suggest_float("x", 0, 1), trial.suggest_int("n", 1, 99)), range(4)))
+        assert used == {tuple(trial.params.values())}
+        return 0.0
+
+    for seed in range(8):
+        study(storage=str(tmp_path / "s.db"), study_name=str(seed), sampler=None, seed=seed).optimize(objective, 3)
+
+
+def test_threads_that_search_side_by_side_may_learn_the_space_at_once():
+    def objective(trial):
+        for i in range(trial.number % 5):
+            trial.suggest_float(f"p{trial.number // 6}_{i}", 0, 1)
+        if trial.number % 2:
+            trial.suggest_categorical(f"c{trial.number // 6}", ["a", "b"])
+        return trial.suggest_float("x", 0, 1)
+
+    for seed in range(4):
+        s = study(seed=seed)
+        with warnings.catch_warnings(), ThreadPoolExecutor(4) as pool:
+            warnings.simplefilter("ignore")
+            for done in [
+                pool.submit(lambda s=s: [s.optimize(objective, n_trials=5) for _ in range(8)]) for _ in "1234"
+            ]:
+                done.result()
+
+
+@pytest.mark.parametrize("make", [lambda path, **given: study(**given), shared], ids=["memory", "sqlite"])
+def test_the_stream_that_a_hook_has_reported_is_judged(make, tmp_path):
+    """Another fold of the trial, in another thread, may have reported since."""
+    s = make(tmp_path, pruner=ThresholdPruner(upper=1.0))
+    trial, said = s.ask(), {}
+    folds = [reporter(trial, 0), reporter(trial, 1)]
+    for fold in folds:
+        fold(0.5, 0)
+    with s._log.lock:  # as an ask of another thread has it
+        threads = [threading.Thread(target=lambda k=k: said.update({k: folds[k](99.0 - 98.5 * k, 1)})) for k in (0, 1)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert said[0]
+    assert s.tell(trial, 0.0).state is TrialState.PRUNED
+
+
+def test_what_a_fit_holds_is_not_told_when_a_fit_of_another_thread_begins():
+    s = study()
+    trial = s.ask()
+    stream = trial.open_stream()
+    trial.report(0.5, 2, stream)
+    trial.hold(0.4, 3, stream)
+    thread = threading.Thread(target=trial.open_stream)
+    thread.start()
+    thread.join()
+    trial.report(0.3, 5, stream)
+    assert dict(s.tell(trial, 0.3).curve) == {2: 0.5, 5: 0.3}
+
+
+def test_a_study_can_be_shown_while_another_thread_keeps_it_busy():
+    s = study()
+    with s._log.lock, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(repr, s).result(timeout=30) == f"<Study {s.study_name!r}: minimize, busy>"
+
+
+@pytest.mark.parametrize("make", [lambda path: study(), shared], ids=["memory", "sqlite"])
+def test_attributes_are_those_of_the_moment_they_were_given(make, tmp_path):
+    s, given = make(tmp_path), [1]
+    trial = s.ask()
+    trial.set_user_attr("list", given)
+    s.set_user_attr("list", given)
+    s.enqueue_trial({}, user_attrs={"list": given})
+    seen = trial.user_attrs
+    given.append(2)
+    s.tell(trial, 0.0)
+    assert [trial.user_attrs, s.user_attrs, s.ask().user_attrs, seen] == [{"list": [1]}] * 4
+
+
+def test_what_others_go_through_stays_as_it_is():
+    trial = study().ask()
+    trial.suggest_float("x", 0, 1)
+    trial.set_user_attr("a", 1)
+    record = trial._record
+    for name, value in record.params.items():
+        trial.suggest_float(f"{name}{value}", 0, 1)
+    for name in record.user_attrs:
+        trial.set_user_attr(f"{name}b", 1)
+    assert (len(record.params), len(record.user_attrs)) == (2, 2)
