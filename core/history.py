@@ -495,7 +495,7 @@ class History:
         state = TrialState[name]
         if trial.pruned and state is not LOST:
             state = PRUNED  # pruned is pruned, whatever is told afterwards
-        trial.state, trial.value, trial._finish = state, value, at
+        trial.state, trial.value, trial._finish, trial.ender = state, value, at, e.worker
         del self.running[e.trial]
         self.states[RUNNING] -= 1
         self.states[state] += 1

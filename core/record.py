@@ -88,8 +88,9 @@ class FrozenTrial:
     """
 
     __slots__ = (
-        "_finish", "_start", "claims", "curves", "distributions", "held", "last", "lease", "missed", "number", "params",
-        "proposed", "pruned", "queued", "reports", "retry", "state", "unsent", "user_attrs", "value", "worker",
+        "_finish", "_start", "claims", "curves", "distributions", "ender", "held", "last", "lease", "missed", "number",
+        "params", "proposed", "pruned", "queued", "reports", "retry", "state", "unsent", "user_attrs", "value",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, number: int, worker: str, start: float, lease: float) -> None:
@@ -121,6 +122,8 @@ class FrozenTrial:
         self.last: tuple[int, int, float] | None = None
         #: Of a running trial of this process: what its handles have yet to write, and the parameters among that.
         self.unsent: tuple[list[Fact], dict[str, Any]] | None = None
+        #: Which worker ended it.
+        self.ender = ""
         self._start = start
         self._finish: float | None = None
 

@@ -7,7 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -66,6 +66,7 @@ class Study:
         self._log = Log(study_name, storage, lease)
         self._generator = np.random.Generator(np.random.Philox(key=0))
         self._fresh_state: Any = self._generator.bit_generator.state
+        self._unsure = False  # whether there may be running trials of this process that nobody has got
         self._singles: dict[str, Space] = {}  # name -> space of the one distribution last suggested
         self._stopped = False
         self._led = False  # whether ranks launched by this process follow its trials, see `inloop.ranks`
@@ -180,11 +181,15 @@ class Study:
         try:
             with self._log.lock:
                 self._log.flush()  # a sampler is to know what running trials of this process have taken and reported
+                if self._unsure:
+                    self._log.abandon()
+                    self._unsure = False
                 record = self._start_alone(fixed) if self._log.alone else None
                 if record is None:
                     record = self._start(fixed)
                 return Trial(self, record, self._propose(record, fixed))
         except BaseException as error:
+            self._unsure = self._unsure or isinstance(error, StorageError)  # whether a trial was started or ended
             if record is not None:
                 self._log.finish(record, FAILED, None)
             elif not isinstance(error, StudyStopped | StorageError):  # an interrupt, say, right after the start
@@ -292,15 +297,10 @@ class Study:
                 if state is None and isinstance(value, float | int):
                     value = as_value(value, f"trial {record.number}: the value")
                     if trial._end_alone(COMPLETE if value == value else FAILED, value):
-                        return record
+                        return self._told(record)
                 trial._send()
-            if record.state is LOST:
-                raise TrialLost(f"trial {record.number} was given back because its worker was not heard of.")
             if record.finished:
-                raise ValueError(
-                    f"trial {record.number} was told before ({record.state.name}, value={record.value}); "
-                    "the first tell counts."
-                )
+                _refuse_tell(record)
             end = _end_state(state, f"trial {record.number}")
             if value is not None:
                 value = as_value(value, f"trial {record.number}: the value")
@@ -308,7 +308,14 @@ class Study:
                 raise ValueError(f"trial {record.number}: a complete trial needs a value; or tell state='failed'.")
             if end is COMPLETE and value is not None and value != value:
                 end = FAILED
-            return self._log.finish(record, end, value)
+            self._log.finish(record, end, value)
+            return self._told(record)
+
+    def _told(self, record: FrozenTrial) -> FrozenTrial:
+        """Return a trial that this process has just ended, unless another one has come first."""
+        if record.ender != self._log.worker:
+            _refuse_tell(record)
+        return record
 
     def optimize(
         self,
@@ -631,6 +638,14 @@ def copied(events: list[Event], spaces: list[Space], name: str, *parts: Any) -> 
     for space in spaces:
         study._history.provide(space)
     return study
+
+
+def _refuse_tell(record: FrozenTrial) -> NoReturn:
+    if record.state is LOST:
+        raise TrialLost(f"trial {record.number} was given back because its worker was not heard of.")
+    raise ValueError(
+        f"trial {record.number} was told before ({record.state.name}, value={record.value}); the first tell counts."
+    )
 
 
 def _end_state(state: TrialState | str | None, what: str) -> TrialState:

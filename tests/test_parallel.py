@@ -1280,3 +1280,31 @@ def test_what_a_rank_raises_ends_its_search_in_spite_of_catch(who, ends, tmp_pat
     done = subprocess.run([sys.executable, script, who], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert sorted(done.stdout.splitlines()) == ends, done.stderr
     assert ("in spite of `catch`" in done.stderr) == (who != "alone")
+
+
+def tells(address, gate, number, value):
+    study = inloop.load_study("s", address)
+    gate.wait()
+    try:
+        return study.tell(number, value).value
+    except ValueError as error:
+        return str(error)
+
+
+def tell_all(address, gate, told, value):
+    told.put([tells(address, gate, number, value) for number in range(30)])
+
+
+def test_of_two_processes_that_tell_at_once_one_is_refused(tmp_path):
+    study = inloop.create_study(storage=tmp_path / "s.db", study_name="s", sampler="random")
+    for _ in range(30):
+        study.ask()
+    context = multiprocessing.get_context("fork")
+    gate, told = context.Barrier(2), context.Queue()
+    for value in (1.0, 2.0):
+        context.Process(target=tell_all, args=(tmp_path / "s.db", gate, told, value), daemon=True).start()
+    said = zip(told.get(timeout=60), told.get(timeout=60), strict=True)
+    for trial, pair in zip(study.trials, said, strict=True):
+        value, error = sorted(pair, key=str)
+        assert value == trial.value
+        assert "the first tell counts" in error

@@ -231,7 +231,7 @@ class SqlStorage(Storage):
     # Connections
 
     def _do(self, work: Callable[[sa.Connection], _T]) -> _T:
-        """Do ``work`` on a connection, again if the connection broke: all work can be repeated."""
+        """Do ``work`` on a connection, again if that broke or others were in its way: all work can be repeated."""
         if self._pid != os.getpid():
             self._enter_process()
         deadline, pause = time.monotonic() + self.timeout, 0.05
@@ -242,7 +242,8 @@ class SqlStorage(Storage):
             except IntegrityError:
                 raise
             except DBAPIError as error:
-                again = self._ready and (error.connection_invalidated or not error.statement)
+                broken = self._ready and (error.connection_invalidated or not error.statement)
+                again = broken or _is_deadlock(error.orig)
                 if not again or time.monotonic() + pause > deadline:
                     raise StorageError(f"{self}: {error.orig}") from error
             except SQLAlchemyError as error:
@@ -406,6 +407,11 @@ def _set_session(connection: Any, _: Any) -> None:
         mariadb = "mariadb" in str(cursor.fetchone()).lower()
         idle = f"idle_write_transaction_timeout = {_IDLE}" if mariadb else f"wait_timeout = {6 * _IDLE}"
         cursor.execute(f"SET SESSION innodb_lock_wait_timeout = 60, SESSION {idle}")
+
+
+def _is_deadlock(error: Any) -> bool:
+    """Return whether the server has chosen this transaction to end a deadlock (PostgreSQL's and MySQL's codes)."""
+    return getattr(error, "sqlstate", None) == "40P01" or getattr(error, "args", ())[:1] == (1213,)
 
 
 def _dispose(engine: sa.Engine, pid: int) -> None:
