@@ -47,7 +47,11 @@ class SMAC:
 
 
 class HEBO:
-    """HEBO with its defaults, on the flattened space."""
+    """HEBO with its defaults, on the flattened space.
+
+    It wants numpy 1.24 or older: run it in an environment of its own (``--name hebo --rivals HEBO``) with this folder's
+    package on the path; its rows are added to those of the others.
+    """
 
     def __init__(self, space: Space, seed: int) -> None:
         import numpy as np

@@ -79,6 +79,7 @@ EXPERIMENTS = {
         "dev", ",".join(["inloop GP", *ABLATIONS]), trials=50, seeds=3, against="inloop GP", also=report.changes
     ),
     "peers": Experiment(rivals="random,inloop,Optuna TPE group,scikit-optimize,SMAC", seeds=5),
+    "hebo": Experiment(rivals="random,inloop,HEBO", trials=50, seeds=1),  # an ask takes three seconds
 }
 SETS = {
     "test": problems.TEST, "conditional": problems.CONDITIONAL, "dev": problems.DEV, "tabular": problems.TABULAR,
