@@ -72,6 +72,7 @@ def _enter_child() -> None:
     for log, held in _forking.logs:
         if not held:
             log.lock = threading.RLock()
+            log._busy = False
     _let_go()
 
 
@@ -102,6 +103,7 @@ class Log:
         self.storage = storage
         self.history = History()
         self.lock = threading.RLock()
+        self._busy = False  # whether the thread that has the lock reads or writes; see `read`
         self.lease = lease if storage.shared else 0.0
         self._heard: dict[str, float] = {}  # other worker -> when it was last heard of
         #: Whether nobody else has written for a whole trial of this process: a guess that spares reads.
@@ -125,20 +127,40 @@ class Log:
         self._born = forks[0]  # last: an interrupt may come before
 
     def write(self, *facts: Fact) -> None:
-        """Append facts, all or none, and fold in what is new in the log."""
+        """Append facts, all or none, and fold in what is new in the log.
+
+        Raises:
+            RuntimeError: In the middle of another call of this thread, where a signal handler may come; see `read`.
+        """
         with self.lock:
-            if self._born != forks[0]:
-                self._after_fork()
-            if facts:
-                if self.history.torn:
-                    self.read()
-                events = [self._event(*fact) for fact in facts]
-                at, others = self.storage.exchange(self.name, events, self.history.events)
-                if others:  # all before the own ones; or else those are read with them
-                    self._fold(others)
-                self._fold_own(events, at)
-            else:
-                self.read()
+            if self._busy:
+                raise self._reentered()
+            try:
+                self._busy = True
+                self._write(*facts)
+            finally:
+                self._busy = False
+
+    def _write(self, *facts: Fact) -> None:
+        if self._born != forks[0]:
+            self._after_fork()
+        if facts:
+            if self.history.torn:
+                self._read()
+            events = [self._event(*fact) for fact in facts]
+            at, others = self.storage.exchange(self.name, events, self.history.events)
+            if others:  # all before the own ones; or else those are read with them
+                self._fold(others)
+            self._fold_own(events, at)
+        else:
+            self._read()
+
+    def _reentered(self) -> RuntimeError:
+        return RuntimeError(
+            f"Study {self.name!r} is just being read or written by this very thread, so nothing else can be written: a "
+            "signal handler, which may come at any moment, should set a flag to act on later, in a callback of "
+            "optimize for instance. It may look at the study and stop() it."
+        )
 
     def write_later(self, trial: FrozenTrial, fact: Fact) -> None:
         """Append a fact with the next one of its trial, or within a second."""
@@ -151,14 +173,20 @@ class Log:
     def send(self, trial: FrozenTrial, *more: Fact) -> None:
         """Append what a trial's handles have yet to write, and more facts."""
         with self.lock:
-            unsent, fresh = trial.unsent or ([], {})
-            sent = unsent[:]  # other threads may add to it meanwhile
-            self.write(*sent, *more)
-            del unsent[: len(sent)]
-            for kind, _, data in sent:
-                if kind == "params":
-                    for name in data[1]:
-                        fresh.pop(name, None)
+            if self._busy:
+                raise self._reentered()
+            try:
+                self._busy = True
+                unsent, fresh = trial.unsent or ([], {})
+                sent = unsent[:]  # other threads may add to it meanwhile
+                self._write(*sent, *more)
+                del unsent[: len(sent)]
+                for kind, _, data in sent:
+                    if kind == "params":
+                        for name in data[1]:
+                            fresh.pop(name, None)
+            finally:
+                self._busy = False
 
     def flush(self) -> None:
         """Append what the handles of all trials have yet to write."""
@@ -186,17 +214,23 @@ class Log:
             Whether the fact was written.
         """
         with self.lock:
-            if self._born != forks[0]:
-                self._after_fork()
-            if self.history.torn:
-                self.read()
-            event = self._event(*fact)
-            at = self.storage.append_next(self.name, event, self.history.events)
-            if at is None:
-                self.read()
-            else:
-                self._fold_own([event], at)
-            return at is not None
+            if self._busy:
+                raise self._reentered()
+            try:
+                self._busy = True
+                if self._born != forks[0]:
+                    self._after_fork()
+                if self.history.torn:
+                    self._read()
+                event = self._event(*fact)
+                at = self.storage.append_next(self.name, event, self.history.events)
+                if at is None:
+                    self._read()
+                else:
+                    self._fold_own([event], at)
+                return at is not None
+            finally:
+                self._busy = False
 
     def _fold_own(self, events: list[Event], at: int) -> None:
         """Fold in what this process has appended at a position of the log, and what others have."""
@@ -205,7 +239,7 @@ class Log:
         if at == self.history.events:  # all that was written before is folded in: there is nothing to read
             self.history.apply(events)
         else:
-            self.read()
+            self._read()
 
     def _event(self, kind: str, trial: int, data: Any) -> Event:
         """Return this process's next event, for a caller that has the lock."""
@@ -218,7 +252,20 @@ class Log:
             self.read()
 
     def read(self) -> None:
-        """Do what `sync` does, for a caller that has the lock."""
+        """Do what `sync` does, for a caller that has the lock.
+
+        But nothing in the middle of another call of this thread, where a signal handler may come to look at the study:
+        it sees what is known.
+        """
+        if self._busy:
+            return
+        try:
+            self._busy = True
+            self._read()
+        finally:
+            self._busy = False
+
+    def _read(self) -> None:
         if self.history.torn:
             self.history = self.history.anew()
         events = self.storage.read(self.name, self.history.events, _PAGE)
@@ -265,6 +312,8 @@ class Log:
         """End a trial unless it has ended; of two ends in the log the first counts."""
         with self.lock:
             if not trial.finished:
+                if self._busy:  # before what is held is forgotten
+                    raise self._reentered()
                 self.send(trial, *trial.held_facts(), _end(trial, state, value))
             return trial
 

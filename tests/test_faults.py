@@ -816,8 +816,10 @@ def test_what_is_told_at_exit_is_kept(tmp_path):
 # Interrupts
 
 
-def interrupted_at(n, work, *given):
-    """Do ``work`` with a Ctrl-C at the n-th moment at which Python would look for one here; return whether it came.
+def interrupted_at(n, work, *given, by=signal.SIGINT):
+    """Do ``work`` with a signal, Ctrl-C's, at the n-th moment at which Python would look for one here.
+
+    Return whether it came.
 
     Python looks when it enters a function and when it comes back from one that is written in C.
     """
@@ -828,7 +830,7 @@ def interrupted_at(n, work, *given):
         if event in ("call", "c_return") and frame.f_globals["__name__"].startswith("inloop."):
             left -= 1
             if left == 0:
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(by)
 
     sys.setprofile(look)
     try:
@@ -879,11 +881,17 @@ def told(history):
     return trials, history.states, history.told, list(history.running), history.fullest, history.events
 
 
-def run_trials(study, other):
+def by_hand(trial, stream):
+    return lambda value, step: trial.report(value, step, stream) or trial.should_prune()
+
+
+def run_trials(study, other, reporter=reporter):
     def objective(trial):
         x = trial.suggest_float("x", 0, 1)
         if other is not None:  # another worker writes in between
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # whose handler would wait for this
             other.set_user_attr("n", trial.number)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         report = reporter(trial, 0)
         for step in range(3):
             if report(x, step):
@@ -921,6 +929,59 @@ def test_a_ctrl_c_at_any_moment_leaves_nothing_half_done(tmp_path, where, work):
         if other is not None:
             other._log.storage.close()
         n += 1 if where == "memory" else 11
+
+
+def look(study, written):
+    assert len(study.trials) <= 2
+    assert repr(study)
+
+
+def write(study, written):
+    try:
+        study.set_user_attr(str(len(written)), 0)
+    except RuntimeError as error:
+        assert "set a flag" in str(error)  # noqa: PT017
+    else:
+        written.append(str(len(written)))
+
+
+def stop(study, written):
+    study.stop()
+
+
+@pytest.mark.parametrize(
+    ("where", "act"),
+    [
+        ("memory", look),
+        ("sqlite", look),
+        ("two on sqlite", look),
+        ("memory", write),
+        ("sqlite", write),
+        ("sqlite", stop),
+    ],
+)
+def test_a_signal_handler_at_any_moment_spoils_nothing(tmp_path, where, act):
+    path = str(tmp_path / "s.db")
+    storage = MemoryStorage() if where == "memory" else SqliteStorage(path)
+    settings = {"storage": storage, "sampler": "random", "pruner": "nop"}
+    before = signal.signal(signal.SIGUSR1, lambda *_: act(study, written))
+    came, n = True, 1
+    try:
+        while came:
+            study = inloop.create_study(study_name=f"s{n}", seed=n, **settings)
+            other = inloop.load_study(f"s{n}", path) if where == "two on sqlite" else None
+            written = []
+            came = interrupted_at(n, run_trials, study, other, by_hand, by=signal.SIGUSR1)
+            fresh = History()
+            fresh.apply(storage.read(f"s{n}", 0))
+            assert told(study.history) == told(fresh), n
+            assert {*written} == {*study.user_attrs} - {"n"}, n
+            assert [(t.state, t.reports) for t in study.trials] in ([(TrialState.COMPLETE, 3)] * k for k in range(3)), n
+            if other is not None:
+                other._log.storage.close()
+            n += 1 if where == "memory" else 7
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_sampler_that_fails_in_a_batch_leaves_no_trial_running():

@@ -94,6 +94,7 @@ class SqliteStorage(Storage):
         self.timeout = timeout
         self._flushed = _FLUSHED[durability]
         self._lock = threading.RLock()
+        self._busy = False  # whether the thread that has the lock uses the connection
         self._pid = os.getpid()
         self._connection: _Connection | None = None
         self._firsts: dict[str, int] = {}  # study -> id of its first event
@@ -221,12 +222,21 @@ class SqliteStorage(Storage):
         if self._pid != os.getpid():
             self._enter_process()
         with self._lock:
+            inside = self._busy  # another call of this thread, into which a signal handler has come
+            if inside and self._connection is not None and self._connection.in_transaction:
+                raise RuntimeError(
+                    f"{self.path} is just being written by this very thread: a signal handler, which may come at any "
+                    "moment, should set a flag to act on later."
+                )
             try:
-                if self._connection is None or self._connection.read_only:
+                self._busy = True
+                if self._connection is None or (self._connection.read_only and not inside):
                     self._connection = self._open(study, make)
                 return self._connection.do(work, *given)
             except sqlite3.Error as error:
                 raise self._trouble(error) from error
+            finally:
+                self._busy = inside
 
     def _open(self, study: str, make: bool) -> _Connection:
         folder = os.path.dirname(self.path)
@@ -251,6 +261,7 @@ class SqliteStorage(Storage):
             _inherited.append(self._connection)
         self._connection = None
         self._lock = threading.RLock()
+        self._busy = False
         self._pid = os.getpid()
 
     def _missing(self, study: str) -> StudyNotFound:
@@ -359,6 +370,10 @@ class _Connection:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._sql.in_transaction
 
     def do(self, work: Callable[..., _T], *given: Any) -> _T:
         """Do ``work``, a method of this class, and roll back the transaction that it has begun and not ended.
