@@ -190,8 +190,9 @@ class PopulationStudy:
     @property
     def finished(self) -> bool:
         """Whether all steps are trained."""
-        with self._lock:
-            return self._stop == self.steps and bool(self._members) and not any(map(_runs, self._members.values()))
+        # without the lock, as for `repr`: whoever has that may wait for a logger that shows the population
+        members = list(self._members.values())
+        return self._stop == self.steps and bool(members) and not any(map(_runs, members))
 
     def lineage(self, trial: FrozenTrial | int | None = None) -> list[FrozenTrial]:
         """Return the trials that led to ``trial`` (None: the best one), the first ancestor first and itself last."""

@@ -278,6 +278,26 @@ def test_a_loop_of_ones_own():
         study.ask()
 
 
+def test_a_logger_may_show_the_population_in_another_thread(caplog):
+    shown = []
+
+    class Shows(logging.Handler):
+        def emit(self, record):
+            thread = threading.Thread(target=lambda: shown.append(repr(study)), daemon=True)
+            thread.start()
+            thread.join(20)
+
+    study = population()
+    logger, handler = logging.getLogger("inloop"), Shows()
+    logger.addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO, "inloop"):
+            study.optimize(descend, **FILES)
+    finally:
+        logger.removeHandler(handler)
+    assert len(shown) == sum("goes on from" in text for text in caplog.messages) > 0
+
+
 def test_first_parameters_can_be_enqueued_or_sampled():
     study = population(sampler="qmc")
     study.study.enqueue_trial({"rate": 0.5})
