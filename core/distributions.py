@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 _TAIL = 1e-9  # the outermost part of an unbounded distribution
 _LEVELS = 1000  # levels at which a discrete distribution is asked for its values
+_CONTAINERS = (list, tuple, dict, set)  # of which there are copies that are equal, see `own`
 _MAX_INT = 2**53  # beyond it neighbouring integers are the same float64
 
 
@@ -264,8 +265,8 @@ class Categorical:
 
     Args:
         choices: A non-empty sequence. Values need be neither hashable nor comparable
-            (None, tuples, dicts, arrays, estimators ...). A hashable one that is given twice is one choice, twice as
-            likely.
+            (None, tuples, dicts, arrays, estimators ...). One that is given twice is one choice, twice as likely.
+            Lists, dicts and sets are copied, here and whenever one is chosen, so that they may be changed.
         weights: How likely each choice is in random draws, and in the points that a model starts from; None: all the
             same. Kept so that they add up to 1.
 
@@ -281,6 +282,8 @@ class Categorical:
 
     choices: tuple[Any, ...]
     weights: tuple[float, ...] | None
+    #: Whether some choices have no hash, so that they may be lists and the like.
+    _open: bool = field(init=False, repr=False, default=False)
 
     def __init__(self, choices: Iterable[Any], weights: Iterable[float] | None = None) -> None:
         if isinstance(choices, str | bytes) or not isinstance(choices, Iterable):
@@ -288,6 +291,9 @@ class Categorical:
         object.__setattr__(self, "choices", tuple(choices))
         if not self.choices:
             raise ValueError("Categorical: choices is empty; give at least one value.")
+        if self._find_open():
+            object.__setattr__(self, "choices", tuple(map(own, self.choices)))
+            del self.__dict__["_lookup"]
         shares = None if weights is None else _shares(tuple(weights), len(self.choices))
         if len(self._lookup) < len(self.choices):
             places = [i if isinstance(c, Label) else self.index(c) for i, c in enumerate(self.choices)]
@@ -304,7 +310,13 @@ class Categorical:
         out = cls.__new__(cls)
         object.__setattr__(out, "choices", tuple(choices))
         object.__setattr__(out, "weights", None if weights is None else _shares(tuple(weights), len(choices)))
+        out._find_open()
         return out
+
+    def _find_open(self) -> bool:
+        if int in map(type, self._lookup):  # by id
+            object.__setattr__(self, "_open", True)
+        return self._open
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_lookup"}  # which goes by the id of what has no hash
@@ -324,7 +336,8 @@ class Categorical:
             try:
                 table.setdefault((type(c), c), i)
             except TypeError:
-                table.setdefault(id(c), i)
+                if type(c) not in _CONTAINERS or not any(type(d) is type(c) and same(d, c) for d in self.choices[:i]):
+                    table.setdefault(id(c), i)
         return table
 
     def index(self, value: Any) -> int:
@@ -367,7 +380,7 @@ class Categorical:
     def from_unit(self, u: float) -> Any:
         """Return the choice whose cell holds ``u`` in [0, 1]."""
         n = len(self.choices)
-        return self.choices[min(int(u * n), n - 1)]
+        return self.unpack(min(int(u * n), n - 1))
 
     def contains(self, value: Any) -> bool:
         """Say whether ``value`` is one of the choices."""
@@ -379,7 +392,7 @@ class Categorical:
 
     def cast(self, value: Any) -> Any:
         """Return the choice that equals ``value``."""
-        return self.choices[self.index(value)]
+        return self.unpack(self.index(value))
 
     def pack(self, value: Any) -> int:
         """Return the stored form of ``value``: its index."""
@@ -387,7 +400,8 @@ class Categorical:
 
     def unpack(self, stored: int) -> Any:
         """Return the choice whose stored form is ``stored``."""
-        return self.choices[stored]
+        choice = self.choices[stored]
+        return own(choice) if self._open else choice
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -667,6 +681,16 @@ def tidy(value: float, step: float) -> float:
     digits = 12 - math.floor(math.log10(max(abs(value), step)))
     rounded = round(value, max(digits, 0))
     return rounded if abs(rounded - value) < 1e-3 * step else value  # steps finer than these digits are no noise
+
+
+def own(value: Any) -> Any:
+    """Return a copy of a list, dict or set, and of those in it; anything else as it is."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return kind(map(own, value))
+    if kind is dict:
+        return {k: own(v) for k, v in value.items()}
+    return value.copy() if kind is set else value
 
 
 def same(a: Any, b: Any) -> bool:

@@ -1,5 +1,6 @@
 """Laws of parameters and spaces."""
 
+import copy
 import json
 import math
 import pickle
@@ -104,6 +105,39 @@ def test_choices_are_told_apart_by_type_and_content():
     assert d.index(1.0) == 2
     with pytest.raises(ValueError, match="not one of the choices"):
         d.index("absent")
+
+
+CHANGES = {
+    "list": ([64, 64], lambda v: v.append(10)),
+    "list in a dict": ({"layers": [64]}, lambda v: v["layers"].append(10)),
+    "list in a tuple": (("relu", [64]), lambda v: v[1].append(10)),
+    "dict": ({"depth": 3}, lambda v: v.clear()),
+    "set": ({1, 2}, lambda v: v.add(3)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("get", [lambda d, v: d.from_unit(0.75), lambda d, v: d.unpack(1), lambda d, v: d.cast(v)])
+def test_a_choice_may_be_changed_by_who_got_it(name, get):
+    value, change = CHANGES[name]
+    given = copy.deepcopy(value)
+    d = Categorical([None, given])
+    change(given)
+    change(get(d, value))
+    assert d.choices == (None, value)
+    assert get(d, value) == value
+    assert pickle.loads(pickle.dumps(d)) == d
+    assert len(Categorical([value, value, None]).choices) == 2
+
+
+def test_objects_are_handed_out_as_they_are():
+    model = [np.arange(3), math.sqrt, object()]
+    d = Categorical([model, {"model": model}, *model])
+    for i in range(5):
+        got = d.unpack(i)
+        assert d.index(got) == i
+        parts = got if i == 0 else got["model"] if i == 1 else [got]
+        assert all(a is b for a, b in zip(parts, model[i - 2 :] if i > 1 else model, strict=False))
 
 
 BAD = [
