@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import parallel, samplers
-from .distributions import Categorical, Distribution, Float, Int, level_of, value_at
+from .distributions import Categorical, Distribution, Float, Int, level_of, own, value_at
 from .loop import raise_interrupt
 from .record import COMPLETE, FAILED, PRUNED, RUNNING, FrozenTrial, TrialState
 from .samplers import StudyStopped
@@ -568,7 +568,8 @@ class PopulationStudy:
             start, checkpoint = _at(record), self._source(record)
         stop = min(start + self.interval, self.steps)
         path, slot = self._path(record.number, stop, to), record.user_attrs["member"]
-        return Segment(record.number, slot, dict(record.params), start, stop, checkpoint, path)
+        params = {name: own(value) for name, value in record.params.items()}
+        return Segment(record.number, slot, params, start, stop, checkpoint, path)
 
     def _checkpoints(self) -> list[Path]:
         form = re.compile(rf"\d+-\d+{re.escape(self.suffix)}")

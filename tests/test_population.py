@@ -278,6 +278,16 @@ def test_a_loop_of_ones_own():
         study.ask()
 
 
+def test_the_parameters_of_a_segment_may_be_changed():
+    def train(segment, model):
+        segment.params["layers"].append(1)
+        return 0.0, float(len(segment.params["layers"]))
+
+    study = trained(train, space={"layers": [[8], [8, 8]]})
+    assert {t.value for t in study.trials if t.value is not None} <= {2.0, 3.0}
+    assert all(t.params["layers"] in ([8], [8, 8]) for t in study.trials)
+
+
 def test_a_logger_may_show_the_population_in_another_thread(caplog):
     shown = []
 
