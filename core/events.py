@@ -11,6 +11,7 @@ kind           trial  data
 ``learned``    -1     ``[[uid, name], number there, space id, {name: stored value}, value]``; an earlier study's trial
 ``created``    -1     ``[time, takes an enqueued one, lease]``; the n-th in the log *is* trial n
 ``taken``      n      lease in seconds, 0: none; from now on the writer runs trial n
+``returned``   n      ``[worker, lease]``; the writer ends and gives the trial back to the worker that it had it from
 ``beat``       -1     time; the writer is alive
 ``rest``       -1     None; the writer has ended a search, and ranks that follow its trials end theirs
 ``proposed``   n      ``[space id, {name: stored value}]``; the trial will take some of these

@@ -241,6 +241,7 @@ class History:
             "learned": self._learned,
             "study": self._study,
             "taken": self._taken,
+            "returned": self._returned,
             "stream": self._stream,
             "beat": self._beat,
             "rest": lambda e: None,
@@ -418,6 +419,11 @@ class History:
         trial = self.trials[e.trial]
         if not trial.finished:
             trial.worker, trial.lease = e.worker, e.data
+
+    def _returned(self, e: Event) -> None:
+        trial = self.trials[e.trial]
+        if not trial.finished and trial.worker == e.worker:
+            trial.worker, trial.lease = e.data
 
     def _stream(self, e: Event) -> None:
         stream, step, token = e.data

@@ -28,6 +28,7 @@ _SILENCE = 10
 _HOLD = 1.0  # seconds for which facts wait at most to be written with others
 _MOST = 100  # facts of a trial that wait at most
 _DOZE = 60.0  # seconds for which the thread that beats sleeps at most after it has failed, whatever the lease
+_EXIT = 10.0  # seconds after which nothing more is begun at the end of a process
 _FORK_WAIT = 0.2  # seconds; what a thread does at a log takes milliseconds, unless it waits
 
 #: How many forks lie between the first process and this one; cheaper to look at than os.getpid.
@@ -119,6 +120,7 @@ class Log:
         #: Random name of this process in the log.
         self.worker = os.urandom(8).hex()
         self._seq = 0
+        self._givers: dict[int, tuple[str, float]] = {}  # trial -> worker that it came from, and its lease
         self._spoke = 0.0
         self._dated = -math.inf  # when it last wrote the time of day
         self._beating = False
@@ -305,8 +307,18 @@ class Log:
     def take_over(self, trial: FrozenTrial) -> None:
         """Lease a running trial to this process, which has got it from another."""
         with self.lock:
+            giver = trial.worker, trial.lease
             self.write(("taken", trial.number, self.lease))
+            self._givers[trial.number] = giver
             self._beat()
+
+    def give_back(self) -> None:
+        """Give running trials back to the processes that this one, which ends, has got them from."""
+        with self.lock:
+            for number, giver in self._givers.items():
+                trial = self.history.trials[number]
+                if trial.worker == self.worker and not trial.finished:
+                    self.write(("returned", number, giver))
 
     def finish(self, trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
         """End a trial unless it has ended; of two ends in the log the first counts."""
@@ -386,7 +398,8 @@ class Log:
         """Renew the lease if it needs it; return whether to go on: also for a lease after the last trial."""
         with self.lock:
             self._tick()
-            mine = any(self.history.trials[n].worker == self.worker for n in self.history.running)
+            running = map(self.history.trials.__getitem__, self.history.running)
+            mine = any(t.worker == self.worker or t.unsent is not None for t in running)
             now = time.monotonic()
             quiet = now - self._spoke
             if self._born != forks[0] or (not mine and quiet > self.lease):
@@ -453,12 +466,16 @@ def _hook_exit() -> None:
 
 def _close_all() -> None:
     """Write what is unwritten, and close the storages: a file of SQLite is whole without its -wal then."""
-    for log in {*_unwritten.copy().values()}:
+    deadline = time.monotonic() + _EXIT
+    own = [log for log in _all_logs() if log._born == forks[0]]  # not the parent's
+    for log in {*_unwritten.copy().values(), *(log for log in own if log._givers)}:
         try:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the end of this process has taken {_EXIT:g} s so far")
             log.flush()
+            log.give_back()
         except Exception as error:
             logger.warning("parameters and reports of study %r could not be written: %r", log.name, error)
-    for log in _all_logs():
-        if log._born == forks[0]:  # not the parent's
-            with contextlib.suppress(Exception):
-                log.storage.close()
+    for log in own:
+        with contextlib.suppress(Exception):
+            log.storage.close()

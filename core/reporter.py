@@ -61,29 +61,33 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
                 stop = both(value, step)
                 curve = curves.get(stream)
                 return stop
-            log._seq = seq = log._seq + 1
-            what = stream, step, value
-            event = as_event((log.worker, seq, "report", number, what))
-            last[log.worker] = seq
-            events.append(event)
-            if events[history.events] is not event:  # others have written
-                log.read()
-                if record.pruned or record.state is not RUNNING:
-                    return True
-            else:
-                history.torn = True
-                history.events += 1
-                if history._tables:
-                    history.reported(event)
+            try:
+                log._busy = True
+                log._seq = seq = log._seq + 1
+                what = stream, step, value
+                event = as_event((log.worker, seq, "report", number, what))
+                last[log.worker] = seq
+                events.append(event)
+                if events[history.events] is not event:  # others have written
+                    log._read()
+                    if record.pruned or record.state is not RUNNING:
+                        return True
                 else:
-                    loss, best = sign * value, curve.bests[-1]
-                    curve.bests.append(loss if loss < best else best)
-                    curve.values.append(value)
-                    curve.steps.append(step)
-                    curve.top = step
-                    record.reports += 1
-                    record.last = what
-                history.torn = False
+                    history.torn = True
+                    history.events += 1
+                    if history._tables:
+                        history.reported(event)
+                    else:
+                        loss, best = sign * value, curve.bests[-1]
+                        curve.bests.append(loss if loss < best else best)
+                        curve.values.append(value)
+                        curve.steps.append(step)
+                        curve.top = step
+                        record.reports += 1
+                        record.last = what
+                    history.torn = False
+            finally:
+                log._busy = False
             since = asked.get(stream, 0)
             asked[stream] = len(curve.steps)
             if not study.pruner.prune(history, record, stream, since):

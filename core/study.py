@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import hints, loop, pruners, samplers
-from .distributions import Distribution, Sampled
+from .distributions import Distribution, Sampled, own
 from .events import Event, as_attr, check_json
 from .history import History
 from .log import Log
@@ -121,7 +121,7 @@ class Study:
     @property
     def best_params(self) -> dict[str, Any]:
         """Parameters of `best_trial`."""
-        return dict(self.best_trial.params)
+        return {name: own(value) for name, value in self.best_trial.params.items()}
 
     @property
     def user_attrs(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .distributions import Categorical, Distribution, Float, Int, nearest, same, tidy
+from .distributions import Categorical, Distribution, Float, Int, nearest, own, same, tidy
 from .events import as_attr
 from .record import LOST, RUNNING, FrozenTrial, TrialState
 
@@ -83,7 +83,7 @@ class Trial:
     def params(self) -> dict[str, Any]:
         """Parameters taken so far."""
         fresh = dict(self._fresh)  # first: what is written meanwhile moves from here to the record
-        return {**self._record.params, **fresh}
+        return {name: own(value) for name, value in {**self._record.params, **fresh}.items()}
 
     @property
     def user_attrs(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Trial:
 
     def suggest_categorical(self, name: str, choices: Iterable[Any]) -> Any:
         """Return one of ``choices`` for the parameter ``name``, see `Categorical`."""
-        return self._suggest(name, Categorical(choices))
+        return own(self._suggest(name, Categorical(choices)))
 
     def report(self, value: float, step: int, stream: int = 0) -> None:
         """Tell how well the trial does at ``step``.

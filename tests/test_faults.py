@@ -26,7 +26,7 @@ from inloop.history import History
 from inloop.pruners import NopPruner
 from inloop.reporter import reporter
 from inloop.samplers import RandomSampler
-from inloop.storage import ClientStorage, MemoryStorage, Server, SqliteStorage, StorageError, open_storage
+from inloop.storage import ClientStorage, MemoryStorage, Server, SqliteStorage, StorageError, open_storage, sqlite
 
 FORK = multiprocessing.get_context("fork")
 
@@ -787,6 +787,66 @@ def test_a_file_may_be_a_link(tmp_path, exists):
     assert [p.name for p in tmp_path.iterdir() if p.is_file() and not p.is_symlink()] == []
 
 
+def test_a_connection_of_the_users_keeps_its_locks(tmp_path):
+    """It may be in a transaction when a study in the same file is closed."""
+    path = tmp_path / "s.db"
+    storage = SqliteStorage(path)
+    study = inloop.create_study(storage=storage, study_name="s", sampler="random")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as own:
+        own.execute("CREATE TABLE mine (a)")
+        own.execute("BEGIN IMMEDIATE")
+        own.execute("INSERT INTO mine VALUES (1)")
+        storage.close()
+        code = f"""
+            import inloop
+            from inloop.storage import SqliteStorage
+            inloop.load_study("s", SqliteStorage({str(path)!r}, timeout=0.5)).ask()
+        """
+        other = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+        own.execute("COMMIT")
+    assert "database is locked" in other.stderr
+
+
+@pytest.mark.parametrize("work", ["create", "optimize"])
+def test_a_process_may_fork_while_another_thread_is_in_sqlite(tmp_path, work):
+    study = inloop.create_study(storage=SqliteStorage(tmp_path / "s.db", timeout=5), study_name="s", sampler="random")
+    other = inloop.create_study(storage=study._log.storage, study_name="other", sampler="random")
+    over = threading.Event()
+
+    def busy():
+        while not over.is_set():
+            if work == "create":
+                inloop.create_study(storage=study._log.storage, sampler="random")
+            else:
+                other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        codes = [ran(lambda: study.tell(study.ask(), 1.0)) for _ in range(40)]
+    finally:
+        over.set()
+        thread.join()
+    assert codes == [0] * 40
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 40
+
+
+def test_a_reader_who_stays_keeps_no_writer_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite, "_JOURNAL", 1 << 16)
+    monkeypatch.setattr(sqlite, "_LOOK", 1 << 16)
+    storage = SqliteStorage(tmp_path / "s.db", timeout=30)
+    storage.create("s", [*header(), *(report("maker", seq) for seq in range(1, 9))])
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as reader:
+        cursor = reader.execute("SELECT * FROM event")
+        cursor.fetchone()
+        start = time.monotonic()
+        for seq in range(40):
+            storage.append("s", [report("w", seq, size=20_000)])
+        assert time.monotonic() - start < 20  # not even once the 30 s for other writers
+    assert len(storage.read("s", 0)) == 49
+
+
 def test_two_studies_in_one_file_know_nothing_of_each_other(tmp_path):
     path = str(tmp_path / "s.db")
     studies = [inloop.create_study(storage=path, study_name=n, seed=0, sampler=RandomSampler()) for n in "ab"]
@@ -950,17 +1010,19 @@ def stop(study, written):
 
 
 @pytest.mark.parametrize(
-    ("where", "act"),
+    ("where", "act", "way"),
     [
-        ("memory", look),
-        ("sqlite", look),
-        ("two on sqlite", look),
-        ("memory", write),
-        ("sqlite", write),
-        ("sqlite", stop),
+        ("memory", look, by_hand),
+        ("memory", look, reporter),
+        ("sqlite", look, by_hand),
+        ("two on sqlite", look, by_hand),
+        ("memory", write, by_hand),
+        ("memory", write, reporter),
+        ("sqlite", write, by_hand),
+        ("sqlite", stop, by_hand),
     ],
 )
-def test_a_signal_handler_at_any_moment_spoils_nothing(tmp_path, where, act):
+def test_a_signal_handler_at_any_moment_spoils_nothing(tmp_path, where, act, way):
     path = str(tmp_path / "s.db")
     storage = MemoryStorage() if where == "memory" else SqliteStorage(path)
     settings = {"storage": storage, "sampler": "random", "pruner": "nop"}
@@ -971,7 +1033,7 @@ def test_a_signal_handler_at_any_moment_spoils_nothing(tmp_path, where, act):
             study = inloop.create_study(study_name=f"s{n}", seed=n, **settings)
             other = inloop.load_study(f"s{n}", path) if where == "two on sqlite" else None
             written = []
-            came = interrupted_at(n, run_trials, study, other, by_hand, by=signal.SIGUSR1)
+            came = interrupted_at(n, run_trials, study, other, way, by=signal.SIGUSR1)
             fresh = History()
             fresh.apply(storage.read(f"s{n}", 0))
             assert told(study.history) == told(fresh), n

@@ -1308,3 +1308,23 @@ def test_of_two_processes_that_tell_at_once_one_is_refused(tmp_path):
         value, error = sorted(pair, key=str)
         assert value == trial.value
         assert "the first tell counts" in error
+
+
+def trains(trial):
+    for step in range(3):
+        trial.report(1.0 / (step + 1), step)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_trial_is_its_askers_again_when_the_process_that_trained_it_has_ended(tmp_path, method):
+    study = inloop.create_study(storage=tmp_path / "s.db", study_name="s", sampler="random", lease=1.0)
+    other = inloop.load_study("s", tmp_path / "s.db", sampler="random", lease=1.0)
+    trial = study.ask()
+    process = multiprocessing.get_context(method).Process(target=trains, args=(trial,))
+    process.start()
+    process.join(60)
+    for _ in range(5):
+        time.sleep(0.5)
+        other.tell(other.ask(), 1.0)  # which looks for silent workers
+    assert study.tell(trial, 0.5).state is TrialState.COMPLETE
+    assert list(trial._record.curve.values()) == [1.0, 1 / 2, 1 / 3]

@@ -17,6 +17,7 @@ import inloop
 import numpy as np
 import pytest
 from inloop import Categorical, Float, Int, Space, TrialPruned, TrialState, cli
+from inloop.distributions import same
 from inloop.events import Event
 from inloop.pruners import MedianPruner, NopPruner, Pruner, SuccessiveHalvingPruner, ThresholdPruner
 from inloop.reporter import reporter
@@ -352,8 +353,23 @@ def test_a_parent_of_other_choices_switches_nothing_any_more(parent):
 def test_unhashable_choices():
     choices = [{"a": 1}, [1, 2], np.arange(2), None]
     s = study()
-    s.optimize(lambda t: float(any(t.suggest_categorical("c", choices) is c for c in choices)), n_trials=20)
+    s.optimize(lambda t: float(any(same(t.suggest_categorical("c", choices), c) for c in choices)), n_trials=20)
     assert {t.value for t in s.trials} == {1.0}
+
+
+@pytest.mark.parametrize(
+    "take", [lambda t: t.params["c"], lambda t: t.suggest_categorical("c", [[1, 2], [3]])], ids=["params", "suggest"]
+)
+def test_an_objective_may_change_the_list_it_chose(take):
+    def objective(trial):
+        take(trial).append(0)
+        return float(len(take(trial)))
+
+    s = study(space={"c": [[1, 2], [3]]})
+    s.optimize(objective, n_trials=10)
+    assert {(t.value, *t.params["c"]) for t in s.trials} == {(2.0, 1, 2), (1.0, 3)}
+    s.best_params["c"].append(0)
+    assert s.best_params == {"c": [3]}
 
 
 # Enqueue and add

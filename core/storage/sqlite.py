@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ..events import Event, from_joined, from_json_lines, to_json
 from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
@@ -49,6 +49,8 @@ _PAGE_SIZE = 2048
 _PAGE = 5000  # events of one query; between two queries the write-ahead log can start anew
 _JOURNAL = 16 << 20  # bytes over which the write-ahead log is made to start anew
 _LOOK = 1 << 20  # bytes written between two looks at its size
+_BRIEFLY = 100  # milliseconds for which others are waited for to make it start anew
+_FORK_WAIT = 0.2  # seconds; what a thread does here takes milliseconds, unless it waits
 _NOTHING = (-1, -1)  # last seq and id of a worker that has written nothing
 # The bytes that SQLite keeps locked while a file and its -shm are in use: first one and number.
 _IN_USE = {"": (0x40000002, 510), "-shm": (128, 1)}
@@ -58,7 +60,7 @@ _NETWORK = frozenset({
     "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs",
 })  # fmt: skip
 
-_inherited: list[_Connection] = []  # of the parent of a forked process: neither used nor closed here
+_inherited: list[Any] = []  # connections of a forked process's parent: neither used nor closed here
 
 
 class SqliteStorage(Storage):
@@ -98,6 +100,8 @@ class SqliteStorage(Storage):
         self._pid = os.getpid()
         self._connection: _Connection | None = None
         self._firsts: dict[str, int] = {}  # study -> id of its first event
+        with _guarding:
+            _storages.add(self)
 
     def create(self, study: str, events: Sequence[Event]) -> None:
         check_name(study)
@@ -296,7 +300,7 @@ class _Connection:
     """One process's connection to a file: the SQL, in methods that are called by `do`."""
 
     def __init__(self, path: str, timeout: float, make: bool) -> None:
-        self._guard: _Guard | None = None  # first, as it is to go before the connection does
+        self._guards: list[_Guard] = []
         self._path = path
         self._timeout = timeout
         self._unlooked = 0
@@ -317,6 +321,8 @@ class _Connection:
             self._sql.close()
             raise
         self._run = self._sql.execute
+        self._end = weakref.finalize(self, _end, self._sql, self._guards, os.getpid())  # also when nobody calls close
+        self._end.atexit = False  # something may yet be told at exit
 
     def _set_up(self) -> None:
         if self.read_only:
@@ -343,7 +349,7 @@ class _Connection:
         run("COMMIT")
         self._inode = os.stat(self._path).st_ino
         if self._wal:
-            self._guard = _guard(self._path)
+            self._guards += _guard(self._path)
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -503,8 +509,9 @@ class _Connection:
         if self._unlooked < _LOOK:
             return
         self._unlooked = 0
-        if self._wal and os.stat(self._path + "-wal").st_size > _JOURNAL:
-            self.shorten()
+        with contextlib.suppress(OSError, sqlite3.Error):  # what was written is written
+            if self._wal and os.stat(self._path + "-wal").st_size > _JOURNAL:
+                self.shorten()
 
     def _rollback(self) -> None:
         self._written.clear()  # may name events that are not there
@@ -520,7 +527,11 @@ class _Connection:
     def shorten(self) -> None:
         """Have the write-ahead log start anew, which it cannot by itself while there is always somebody writing."""
         if self._wal:
-            self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._run(f"PRAGMA busy_timeout = {_BRIEFLY}")  # it keeps all writers waiting while it waits for readers
+            try:
+                self._run("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                self._run(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
 
     def settle(self) -> None:
         if self._wal:
@@ -584,8 +595,7 @@ class _Connection:
         return [] if found == ["ok"] else found
 
     def close(self) -> None:
-        self._guard = None
-        self._sql.close()
+        self._end()
         if self._closing is not None:
             self._closing()
             self._journal = None
@@ -599,37 +609,102 @@ class _Guard:
     goes on to write. Locks of an open file description, which not every system has, stay.
     """
 
-    def __init__(self, path: str) -> None:
-        descriptors: list[int] = []
-        weakref.finalize(self, _unlock, descriptors, os.getpid())
-        if hasattr(fcntl, "F_OFD_SETLK") and struct.calcsize("P") == 8:
-            for end, (first, count) in _IN_USE.items():
-                descriptors.append(os.open(path + end, os.O_RDONLY | os.O_CLOEXEC))
-                _lock(descriptors[-1], fcntl.F_RDLCK, first, count)
+    def __init__(self, descriptors: list[int]) -> None:
+        for descriptor, (first, count) in zip(descriptors, _IN_USE.values(), strict=True):
+            _lock(descriptor, fcntl.F_RDLCK, first, count)
+        weakref.finalize(self, _unlock, descriptors, os.getpid()).atexit = False
 
 
-_guards: weakref.WeakValueDictionary[tuple[int, int, int], _Guard] = weakref.WeakValueDictionary()
+#: What a guard's file is: process, device, inode.
+_File: TypeAlias = tuple[int, int, int]
+_guards: weakref.WeakValueDictionary[_File, _Guard] = weakref.WeakValueDictionary()
+_guarded: dict[_File, dict[str, int]] = {}  # descriptors, also of guards that are gone: see _tidy_up
+_guarding = threading.RLock()  # a collection of garbage may close connections at any moment
 
 
-def _guard(path: str) -> _Guard:
-    stat = os.stat(path)
-    key = os.getpid(), stat.st_dev, stat.st_ino
-    found = _guards.get(key)
-    if found is None:
-        found = _guards[key] = _Guard(path)
-    return found
+def _guard(path: str) -> list[_Guard]:
+    """Return the guard of a file, where there can be one."""
+    if not hasattr(fcntl, "F_OFD_SETLK") or struct.calcsize("P") != 8:
+        return []
+    with _guarding, contextlib.suppress(OSError):  # too many open files
+        _tidy_up()
+        stat = os.stat(path)
+        file = os.getpid(), stat.st_dev, stat.st_ino
+        found = _guards.get(file)
+        if found is None:
+            known = _guarded.setdefault(file, {})
+            for end in _IN_USE:
+                if end in known and not os.path.samestat(os.fstat(known[end]), os.stat(path + end)):
+                    os.close(known.pop(end))  # a -shm that was removed
+                if end not in known:
+                    known[end] = os.open(path + end, os.O_RDONLY | os.O_CLOEXEC)
+            found = _guards[file] = _Guard([known[end] for end in _IN_USE])
+        return [found]
+    return []
+
+
+def _end(connection: sqlite3.Connection, guards: list[_Guard], process: int) -> None:
+    """Close a connection, and what guarded it."""
+    if process != os.getpid():
+        _inherited.append(connection)
+        return
+    guards.clear()
+    connection.close()
+    with _guarding, contextlib.suppress(OSError):
+        _tidy_up()
+
+
+def _tidy_up() -> None:
+    """Close descriptors without a guard, but none of a file that this process has open otherwise: see `_Guard`."""
+    idle = {file: known for file, known in _guarded.items() if file not in _guards}
+    if not idle:
+        return
+    own = {descriptor for known in idle.values() for descriptor in known.values()}
+    others = {_identity(int(name)) for name in os.listdir("/proc/self/fd") if int(name) not in own}
+    for file, known in idle.items():
+        if known and others.isdisjoint(map(_identity, known.values())):
+            for descriptor in _guarded.pop(file, {}).values():
+                os.close(descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    try:
+        stat = os.fstat(descriptor)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _unlock(descriptors: list[int], process: int) -> None:
     if process == os.getpid():  # not in a forked child, which shares the locks
         for descriptor in descriptors:
-            _lock(descriptor, fcntl.F_UNLCK, 0, 0)  # a child may keep its copy of the descriptor open
-            os.close(descriptor)
+            _lock(descriptor, fcntl.F_UNLCK, 0, 0)
 
 
 def _lock(descriptor: int, kind: int, first: int, count: int) -> None:
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, first, count, 0))
+
+
+def _hold_storages() -> None:
+    """Before a fork, wait until no other thread is in SQLite, whose own locks nobody would release in the child."""
+    with _guarding:
+        storages = list(_storages)
+    _forking.held = [s._lock for s in storages if s._lock.acquire(timeout=_FORK_WAIT)]
+    _guarding.acquire()
+
+
+def _let_go() -> None:
+    _guarding.release()
+    for lock in _forking.held:
+        lock.release()
+    _forking.held = []
+
+
+_storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
+_forking = threading.local()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold_storages, after_in_parent=_let_go, after_in_child=_let_go)
 
 
 def _opening(event: Event) -> str:
