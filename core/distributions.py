@@ -686,8 +686,11 @@ def tidy(value: float, step: float) -> float:
 def own(value: Any) -> Any:
     """Return a copy of a list, dict or set, and of those in it; anything else as it is."""
     kind = type(value)
-    if kind is list or kind is tuple:
-        return kind(map(own, value))
+    if kind is list:
+        return [own(v) for v in value]
+    if kind is tuple:
+        copies = tuple(map(own, value))
+        return value if all(a is b for a, b in zip(copies, value, strict=True)) else copies
     if kind is dict:
         return {k: own(v) for k, v in value.items()}
     return value.copy() if kind is set else value
