@@ -192,6 +192,8 @@ class Log:
 
     def flush(self) -> None:
         """Append what the handles of all trials have yet to write."""
+        if not _unwritten:
+            return
         with self.lock:
             for trial, log in _unwritten.copy().items():
                 if log is self:
