@@ -6,7 +6,7 @@ import math
 import operator
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 _TAIL = 1e-9  # the outermost part of an unbounded distribution
 _LEVELS = 1000  # levels at which a discrete distribution is asked for its values
-_CONTAINERS = (list, tuple, dict, set)  # of which there are copies that are equal, see `own`
 _MAX_INT = 2**53  # beyond it neighbouring integers are the same float64
 
 
@@ -265,8 +264,8 @@ class Categorical:
 
     Args:
         choices: A non-empty sequence. Values need be neither hashable nor comparable
-            (None, tuples, dicts, arrays, estimators ...). One that is given twice is one choice, twice as likely.
-            Lists, dicts and sets are copied, here and whenever one is chosen, so that they may be changed.
+            (None, tuples, dicts, arrays, estimators ...). One that is given twice (arrays: the same object) is one choice,
+            twice as likely. Lists, dicts and sets are copied, here and when they are chosen, so they may be changed.
         weights: How likely each choice is in random draws, and in the points that a model starts from; None: all the
             same. Kept so that they add up to 1.
 
@@ -293,11 +292,10 @@ class Categorical:
             raise ValueError("Categorical: choices is empty; give at least one value.")
         if self._find_open():
             object.__setattr__(self, "choices", tuple(map(own, self.choices)))
-            del self.__dict__["_lookup"]
         shares = None if weights is None else _shares(tuple(weights), len(self.choices))
         if len(self._lookup) < len(self.choices):
             places = [i if isinstance(c, Label) else self.index(c) for i, c in enumerate(self.choices)]
-            each = np.bincount(places, shares or np.full(len(places), 1.0 / len(places)))
+            each = np.bincount(places, shares or np.full(len(places), 1.0 / len(places)), len(places))
             if not each.all():
                 object.__setattr__(self, "choices", tuple(self.choices[i] for i in np.flatnonzero(each)))
                 shares = tuple(each[each > 0].tolist())
@@ -314,7 +312,7 @@ class Categorical:
         return out
 
     def _find_open(self) -> bool:
-        if int in map(type, self._lookup):  # by id
+        if not all(map(_has_hash, self.choices)):
             object.__setattr__(self, "_open", True)
         return self._open
 
@@ -333,11 +331,7 @@ class Categorical:
     def _lookup(self) -> dict[Any, int]:
         table: dict[Any, int] = {}
         for i, c in enumerate(self.choices):
-            try:
-                table.setdefault((type(c), c), i)
-            except TypeError:
-                if type(c) not in _CONTAINERS or not any(type(d) is type(c) and same(d, c) for d in self.choices[:i]):
-                    table.setdefault(id(c), i)
+            table.setdefault(key_of(c), i)
         return table
 
     def index(self, value: Any) -> int:
@@ -351,11 +345,7 @@ class Categorical:
         """
         i = self._stood_for(value) if isinstance(value, Label) else None
         if i is None:
-            try:
-                i = self._lookup.get((type(value), value))
-            except TypeError:
-                i = self._lookup.get(id(value))
-                i = i if i is None or self.choices[i] is value else None
+            i = self._lookup.get(key_of(value))
         if i is None:
             i = next((k for k, c in enumerate(self.choices) if same(c, value)), None)
         if i is None and any(isinstance(c, Label) for c in self.choices):
@@ -694,6 +684,29 @@ def own(value: Any) -> Any:
     if kind is dict:
         return {k: own(v) for k, v in value.items()}
     return value.copy() if kind is set else value
+
+
+def key_of(value: Any) -> Hashable:
+    """Return what has a hash, and two choices have in common if and only if they are alike, types included.
+
+    Copies by `own` are alike; what has no hash otherwise is known by its id, so must live as long as the key.
+    """
+    kind = type(value)
+    if _has_hash(value):
+        return kind, value
+    if kind is list or kind is tuple:
+        return kind, tuple(map(key_of, value))
+    if kind is dict:
+        return kind, frozenset((k, key_of(v)) for k, v in value.items())
+    return (kind, frozenset(value)) if kind is set else id(value)
+
+
+def _has_hash(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def same(a: Any, b: Any) -> bool:

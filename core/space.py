@@ -105,7 +105,10 @@ class Space(Mapping[str, Distribution]):
         """
         if not isinstance(other, Mapping):
             return NotImplemented
-        return Space({**self, **other}, {**self.when, **getattr(other, "when", {})})
+        return Space({**self, **other}, {**self.when, **(other.when if isinstance(other, Space) else {})})
+
+    def __ror__(self, other: Mapping[str, Any]) -> Space:
+        return Space({**other, **self}, self.when) if isinstance(other, Mapping) else NotImplemented
 
     def __hash__(self) -> int:
         return id(self)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from inloop import Categorical, Float, FrozenTrial, Int, Space, StudyStopped, TrialState
-from inloop.distributions import Distribution, Quantile, Sampled, as_distribution, names_only
+from inloop.distributions import Distribution, Quantile, Sampled, as_distribution, key_of, names_only
 from inloop.history import History
 from inloop.samplers import Sampler
 from sklearn.base import clone
@@ -136,7 +136,7 @@ class SearchSpace:
 
     def key(self, point: Mapping[str, Any]) -> Hashable:
         """Return what two points have in common if and only if they set the estimator to the same values."""
-        return frozenset((n, _token(v)) for n, v in self.params(point).items())
+        return frozenset((n, key_of(v)) for n, v in self.params(point).items())
 
     def count(self, limit: int) -> int | None:
         """Return the number of different points, counted up to ``limit``; None if they are infinitely many."""
@@ -371,11 +371,3 @@ def _levels(dist: Distribution) -> Iterator[Any]:
     else:
         n = dist.levels or 1
         yield from (dist.from_unit((k + 0.5) / n) for k in range(n))
-
-
-def _token(value: Any) -> Hashable:
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)  # a choice: it lives as long as the space
-    return type(value), value

@@ -314,7 +314,7 @@ def test_any_object_is_a_value(case, sampler):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     values = [p[name] for p in search.cv_results_["params"]]
     if isinstance(space[name], list):
-        assert all(any(v is choice for choice in space[name]) for v in values)
+        assert all(any(v is choice or (isinstance(v, dict) and v == choice) for choice in space[name]) for v in values)
     else:
         assert all(isinstance(v, float) and v > 0 for v in values)
     assert search.cv_results_[f"param_{name}"].shape == (8,)
@@ -936,3 +936,10 @@ def test_an_interrupt_among_workers_keeps_what_is_done(backend):
     assert 4 <= len(search.cv_results_["params"]) <= 6
     assert not search.study_.history.running
     assert search.predict(IRIS[0]).shape == IRIS[1].shape
+
+
+def test_choices_that_are_copied_are_known_again():
+    weights = [{0: 1, 1: k, 2: 1} for k in range(1, 5)]
+    search = search_of(SVC(), {"class_weight": weights, "C": [1.0, 10.0]}, sampler="random", n_iter=8).fit(*IRIS)
+    tried = {(repr(p["class_weight"]), p["C"]) for p in search.cv_results_["params"]}
+    assert len(tried) == 8

@@ -415,6 +415,22 @@ def test_choices_of_any_kind_survive_storage_and_pickle(choices, tmp_path):
     assert len(study.trials) == 6
 
 
+@pytest.mark.parametrize("choices", [["a", "b", "b"], ["b", "a", "b"], ["b", "b", "a"], ["a", "a"], [[1], [2], [2]]])
+def test_a_choice_that_is_given_twice_is_one(choices):
+    found = Categorical(choices)
+    assert list(found.choices) == [c for i, c in enumerate(choices) if c not in choices[:i]]
+    shares = found.weights or [1.0]
+    assert np.allclose(shares, [choices.count(c) / len(choices) for c in found.choices])
+
+
+def test_choices_that_differ_in_types_inside_are_different():
+    choices = [{"m": 1}, {"m": 1.0}, {"m": True}, [1, (2, {3})], [1.0, (2, {3})], (1, [2]), (1, [2.0])]
+    dist = Categorical(choices)
+    given = [dist.unpack(i) for i in range(7)]
+    assert repr(given) == repr(choices)
+    assert [dist.index(c) for c in given] == list(range(7))
+
+
 def test_stored_choices_keep_their_places_whichever_are_given_twice():
     stored = from_json({"type": "categorical", "choices": ["a", "a", "b", "c"]})
     assert [stored.unpack(i) for i in range(4)] == ["a", "a", "b", "c"]

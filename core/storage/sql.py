@@ -29,7 +29,8 @@ _IDLE = 10  # seconds after which the server ends a worker that stopped in the m
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 # what servers say of a table that there is not, and where others make the tables at this moment
 _NO_TABLE = {"42P01", 1146}
-_MADE_BY_OTHERS = {"42P07", "23505", "42710", "40P01", 1050, 1062, 1213}
+_DEADLOCK = {"40P01", 1213}  # the server has chosen this transaction to end one
+_MADE_BY_OTHERS = {"42P07", "23505", "42710", 1050, 1062} | _DEADLOCK
 _FORM = "must be like postgresql://user:password@host:port/database, with %40 for an @ in the password"
 _SECRET = re.compile("passw|pwd|secret", re.IGNORECASE)  # names of settings in a URL whose values are not shown
 
@@ -243,7 +244,7 @@ class SqlStorage(Storage):
                 raise
             except DBAPIError as error:
                 broken = self._ready and (error.connection_invalidated or not error.statement)
-                again = broken or _is_deadlock(error.orig)
+                again = broken or _code(error) in _DEADLOCK
                 if not again or time.monotonic() + pause > deadline:
                     raise StorageError(f"{self}: {error.orig}") from error
             except SQLAlchemyError as error:
@@ -407,11 +408,6 @@ def _set_session(connection: Any, _: Any) -> None:
         mariadb = "mariadb" in str(cursor.fetchone()).lower()
         idle = f"idle_write_transaction_timeout = {_IDLE}" if mariadb else f"wait_timeout = {6 * _IDLE}"
         cursor.execute(f"SET SESSION innodb_lock_wait_timeout = 60, SESSION {idle}")
-
-
-def _is_deadlock(error: Any) -> bool:
-    """Return whether the server has chosen this transaction to end a deadlock (PostgreSQL's and MySQL's codes)."""
-    return getattr(error, "sqlstate", None) == "40P01" or getattr(error, "args", ())[:1] == (1213,)
 
 
 def _dispose(engine: sa.Engine, pid: int) -> None:
