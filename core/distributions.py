@@ -264,7 +264,7 @@ class Categorical:
 
     Args:
         choices: A non-empty sequence. Values need be neither hashable nor comparable
-            (None, tuples, dicts, arrays, estimators ...). One that is given twice (arrays: the same object) is one choice,
+            (None, tuples, dicts, arrays, estimators ...). One that is given twice (arrays: the same object) is one,
             twice as likely. Lists, dicts and sets are copied, here and when they are chosen, so they may be changed.
         weights: How likely each choice is in random draws, and in the points that a model starts from; None: all the
             same. Kept so that they add up to 1.

@@ -245,7 +245,7 @@ class ClientStorage(Storage):
         authkey: Its key.
         patience: Seconds for which to try to reach a server that does not answer, as while it restarts. One that has
             never answered is given up after 2.5 s if nothing listens at its address. A connection that has gone silent
-            is waited for as long; then a new one is tried.
+            is waited for as long; then a new one is tried, for as long again.
 
     Raises:
         PermissionError: By every method, if the server has another key.
