@@ -28,7 +28,7 @@ _SILENCE = 10
 _HOLD = 1.0  # seconds for which facts wait at most to be written with others
 _MOST = 100  # facts of a trial that wait at most
 _DOZE = 60.0  # seconds for which the thread that beats sleeps at most after it has failed, whatever the lease
-_EXIT = 10.0  # seconds after which nothing more is begun at the end of a process
+_EXIT = 10.0  # seconds after which no further study is begun with at the end of a process
 _FORK_WAIT = 0.2  # seconds; what a thread does at a log takes milliseconds, unless it waits
 
 #: How many forks lie between the first process and this one; cheaper to look at than os.getpid.
@@ -317,7 +317,7 @@ class Log:
     def give_back(self) -> None:
         """Give running trials back to the processes that this one, which ends, has got them from."""
         with self.lock:
-            for number, giver in self._givers.items():
+            for number, giver in [*self._givers.items()]:
                 trial = self.history.trials[number]
                 if trial.worker == self.worker and not trial.finished:
                     self.write(("returned", number, giver))
@@ -329,6 +329,7 @@ class Log:
                 if self._busy:  # before what is held is forgotten
                     raise self._reentered()
                 self.send(trial, *trial.held_facts(), _end(trial, state, value))
+                self._givers.pop(trial.number, None)
             return trial
 
     def finish_next(self, trial: FrozenTrial, state: TrialState, value: float | None) -> bool:
@@ -447,7 +448,8 @@ def _beats(ref: weakref.ref[Log]) -> None:
         pause = min(log.lease / 4, _HOLD)
         try:
             if not log._beat_once():
-                log.storage.settle()
+                with contextlib.suppress(Exception):
+                    log.storage.settle()
                 return
             log.flush()
         except Exception as error:
@@ -479,5 +481,9 @@ def _close_all() -> None:
         except Exception as error:
             logger.warning("parameters and reports of study %r could not be written: %r", log.name, error)
     for log in own:
-        with contextlib.suppress(Exception):
-            log.storage.close()
+        if log.lock.acquire(timeout=_FORK_WAIT):  # or else another thread waits there, for a lost server for instance
+            try:
+                with contextlib.suppress(Exception):
+                    log.storage.close()
+            finally:
+                log.lock.release()

@@ -137,7 +137,7 @@ def evaluate(
     Dask runs a task again whose result was lost with its worker, and one whose worker died: such a trial is LOST.
 
     Returns:
-        Whether the objective has called ``trial.study.stop()`` on a study that is not the sender's.
+        Whether the objective has stopped a copy of the study, which the sender has to hear of.
     """
     from .loop import run_trial
 
@@ -158,11 +158,12 @@ def evaluate(
             lost = "".join(traceback.format_exception(error))
         else:
             raise
+    finally:
+        stopped = study._stopped and study._log.worker != sender
+        if stopped:
+            study._stopped = False  # it may serve another search
     if lost:  # raised here, without a context, which may travel too (dask and ray let all exceptions' do so)
         raise RuntimeError(f"trial {trial.number}: the objective raised what cannot be unpickled:\n\n{lost}")
-    if study._log.worker == sender:
-        return False
-    stopped, study._stopped = study._stopped, False  # it may serve another search
     return stopped
 
 

@@ -55,6 +55,7 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
                 or record.pruned
                 or record.held
                 or forks[0] != born
+                or log._busy  # a signal handler reports in the middle of a report: the long way says no
                 or history.torn  # as it stays when an interrupt has made the log fold itself in anew
                 or type(value) is not float
             ):

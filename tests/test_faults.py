@@ -824,12 +824,12 @@ def test_a_process_may_fork_while_another_thread_is_in_sqlite(tmp_path, work):
     thread = threading.Thread(target=busy)
     thread.start()
     try:
-        codes = [ran(lambda: study.tell(study.ask(), 1.0)) for _ in range(40)]
+        codes = [ran(lambda: study.tell(study.ask(), 1.0)) for _ in range(25)]
     finally:
         over.set()
         thread.join()
-    assert codes == [0] * 40
-    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 40
+    assert codes == [0] * 25
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 25
 
 
 def test_a_reader_who_stays_keeps_no_writer_waiting(tmp_path, monkeypatch):

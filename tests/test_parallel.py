@@ -120,6 +120,11 @@ def stops(trial):
     return trial.suggest_float("x", -1, 1) ** 2
 
 
+def stops_and_fails(trial):
+    trial.study.stop()
+    raise ValueError("no")
+
+
 @pytest.mark.slow
 def test_an_objective_stops_the_search_from_where_it_runs(executor, storage):
     study = inloop.create_study(storage=storage, seed=0, sampler=RandomSampler())
@@ -129,6 +134,11 @@ def test_an_objective_stops_the_search_from_where_it_runs(executor, storage):
     study.optimize(stops, n_trials=8, executor=executor)  # the same workers
     assert len(study.trials) == known + 8
     assert study.history.states[TrialState.COMPLETE] == known + 8
+    with pytest.raises(ValueError, match="no"):
+        study.optimize(stops_and_fails, n_trials=1, executor=executor)
+    known = len(study.trials)
+    study.optimize(stops, n_trials=4, executor=executor)
+    assert len(study.trials) == known + 4
 
 
 @pytest.mark.slow

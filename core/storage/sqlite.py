@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import struct
@@ -50,6 +51,7 @@ _PAGE = 5000  # events of one query; between two queries the write-ahead log can
 _JOURNAL = 16 << 20  # bytes over which the write-ahead log is made to start anew
 _LOOK = 1 << 20  # bytes written between two looks at its size
 _BRIEFLY = 100  # milliseconds for which others are waited for to make it start anew
+_SETTLED = 0.2  # seconds from one settling, which takes up to 10 ms, to the next
 _FORK_WAIT = 0.2  # seconds; what a thread does here takes milliseconds, unless it waits
 _NOTHING = (-1, -1)  # last seq and id of a worker that has written nothing
 # The bytes that SQLite keeps locked while a file and its -shm are in use: first one and number.
@@ -100,6 +102,7 @@ class SqliteStorage(Storage):
         self._pid = os.getpid()
         self._connection: _Connection | None = None
         self._firsts: dict[str, int] = {}  # study -> id of its first event
+        self._settled = -math.inf  # when it was last settled
         with _guarding:
             _storages.add(self)
 
@@ -167,15 +170,19 @@ class SqliteStorage(Storage):
         return self._do("", _Connection.check)
 
     def settle(self) -> None:
-        """Move the write-ahead log into the file, so that a copy of the file alone has all."""
-        if self._connection is not None and self._pid == os.getpid():
+        """Move the write-ahead log into the file, so that a copy of the file alone has all; five times a second."""
+        now = time.monotonic()
+        if self._connection is not None and self._pid == os.getpid() and now - self._settled > _SETTLED:
+            self._settled = now
             with contextlib.suppress(StorageError):
                 self._do("", _Connection.settle)
 
     def close(self) -> None:
+        if self._pid != os.getpid():
+            self._enter_process()
         with self._lock:
             connection, self._connection = self._connection, None
-            if connection is not None and self._pid == os.getpid():
+            if connection is not None:
                 connection.close()
 
     def _page(self, study: str, first: int, since: int, limit: int) -> list[Event]:
@@ -311,18 +318,24 @@ class _Connection:
         self.read_only = os.path.exists(path) and not any(os.access(p, os.W_OK) for p in (path, os.path.dirname(path)))
         place = _read_only(path) if self.read_only else path
         uri = self.read_only
-        self._sql = sqlite3.connect(place, timeout=timeout, isolation_level=None, check_same_thread=False, uri=uri)
+        with _guarding:
+            _arriving[0] += 1
         try:
-            self._check_ours()
-            self.has_tables = make or self._version() > 0
-            if self.has_tables:
-                self._set_up()
-        except BaseException:
-            self._sql.close()
-            raise
+            self._sql = sqlite3.connect(place, timeout=timeout, isolation_level=None, check_same_thread=False, uri=uri)
+            self._end = weakref.finalize(self, _end, self._sql, self._guards, os.getpid())  # also if nobody calls close
+            self._end.atexit = False  # something may yet be told at exit
+            try:
+                self._check_ours()
+                self.has_tables = make or self._version() > 0
+                if self.has_tables:
+                    self._set_up()
+            except BaseException:
+                self._end()
+                raise
+        finally:
+            with _guarding:
+                _arriving[0] -= 1
         self._run = self._sql.execute
-        self._end = weakref.finalize(self, _end, self._sql, self._guards, os.getpid())  # also when nobody calls close
-        self._end.atexit = False  # something may yet be told at exit
 
     def _set_up(self) -> None:
         if self.read_only:
@@ -619,6 +632,7 @@ class _Guard:
 _File: TypeAlias = tuple[int, int, int]
 _guards: weakref.WeakValueDictionary[_File, _Guard] = weakref.WeakValueDictionary()
 _guarded: dict[_File, dict[str, int]] = {}  # descriptors, also of guards that are gone: see _tidy_up
+_arriving = [0]  # connections that are just being opened: what they have open is not seen yet
 _guarding = threading.RLock()  # a collection of garbage may close connections at any moment
 
 
@@ -627,7 +641,6 @@ def _guard(path: str) -> list[_Guard]:
     if not hasattr(fcntl, "F_OFD_SETLK") or struct.calcsize("P") != 8:
         return []
     with _guarding, contextlib.suppress(OSError):  # too many open files
-        _tidy_up()
         stat = os.stat(path)
         file = os.getpid(), stat.st_dev, stat.st_ino
         found = _guards.get(file)
@@ -648,19 +661,23 @@ def _end(connection: sqlite3.Connection, guards: list[_Guard], process: int) -> 
     if process != os.getpid():
         _inherited.append(connection)
         return
-    guards.clear()
+    with _guarding:  # or else a guard that comes meanwhile would be unlocked with this one
+        guards.clear()
     connection.close()
-    with _guarding, contextlib.suppress(OSError):
+    with _guarding:
         _tidy_up()
 
 
 def _tidy_up() -> None:
     """Close descriptors without a guard, but none of a file that this process has open otherwise: see `_Guard`."""
     idle = {file: known for file, known in _guarded.items() if file not in _guards}
-    if not idle:
+    if not idle or _arriving[0]:
         return
     own = {descriptor for known in idle.values() for descriptor in known.values()}
-    others = {_identity(int(name)) for name in os.listdir("/proc/self/fd") if int(name) not in own}
+    try:
+        others = {_identity(int(name)) for name in os.listdir("/proc/self/fd") if int(name) not in own}
+    except OSError:  # there is no such list, or too many files are open to look
+        return
     for file, known in idle.items():
         if known and others.isdisjoint(map(_identity, known.values())):
             for descriptor in _guarded.pop(file, {}).values():
@@ -690,21 +707,31 @@ def _hold_storages() -> None:
     """Before a fork, wait until no other thread is in SQLite, whose own locks nobody would release in the child."""
     with _guarding:
         storages = list(_storages)
-    _forking.held = [s._lock for s in storages if s._lock.acquire(timeout=_FORK_WAIT)]
-    _guarding.acquire()
+    _forking.held = []
+    for lock in [*(s._lock for s in storages), _guarding]:
+        if lock.acquire(timeout=_FORK_WAIT):
+            _forking.held.append(lock)
 
 
 def _let_go() -> None:
-    _guarding.release()
     for lock in _forking.held:
         lock.release()
     _forking.held = []
 
 
+def _enter_child() -> None:
+    global _guarding
+    held = _guarding in _forking.held
+    _let_go()
+    _arriving[0] = 0
+    if not held:
+        _guarding = threading.RLock()
+
+
 _storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
 _forking = threading.local()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_storages, after_in_parent=_let_go, after_in_child=_let_go)
+    os.register_at_fork(before=_hold_storages, after_in_parent=_let_go, after_in_child=_enter_child)
 
 
 def _opening(event: Event) -> str:
