@@ -750,7 +750,10 @@ def test_a_process_may_read_the_file_it_has_open(tmp_path, durability):
     """To close it drops all locks of the process: others must not take it for unused."""
     path = tmp_path / "s.db"
     study = inloop.create_study(storage=SqliteStorage(path, durability), study_name="s", sampler=RandomSampler())
-    objective = lambda trial: trial.suggest_float("x", 0, 1)  # noqa: E731
+
+    def objective(trial):
+        return trial.suggest_float("x", 0, 1)
+
     for known in (5, 20, 35):
         study.optimize(objective, n_trials=5)
         for file in tmp_path.iterdir():  # its companions, too
@@ -1000,7 +1003,8 @@ def write(study, written):
     try:
         study.set_user_attr(str(len(written)), 0)
     except RuntimeError as error:
-        assert "set a flag" in str(error)  # noqa: PT017
+        if "set a flag" not in str(error):
+            raise
     else:
         written.append(str(len(written)))
 

@@ -6,22 +6,17 @@ import contextlib
 import math
 import os
 import sqlite3
-import struct
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from ..events import Event, from_joined, from_json_lines, to_json
+from .guard import Guard, guard, let_go, opening, tidy_up
 from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
-
-try:
-    import fcntl
-except ImportError:  # Windows, where what follows about locks is not so
-    fcntl = None  # type: ignore[assignment]
 
 _T = TypeVar("_T")
 
@@ -54,8 +49,6 @@ _BRIEFLY = 100  # milliseconds for which others are waited for to make it start 
 _SETTLED = 0.2  # seconds from one settling, which takes up to 10 ms, to the next
 _FORK_WAIT = 0.2  # seconds; what a thread does here takes milliseconds, unless it waits
 _NOTHING = (-1, -1)  # last seq and id of a worker that has written nothing
-# The bytes that SQLite keeps locked while a file and its -shm are in use: first one and number.
-_IN_USE = {"": (0x40000002, 510), "-shm": (128, 1)}
 _FLUSHED = {"finished": frozenset({"study", "finished"}), "never": frozenset[str](), "always": None}
 _NETWORK = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs",
@@ -103,7 +96,7 @@ class SqliteStorage(Storage):
         self._connection: _Connection | None = None
         self._firsts: dict[str, int] = {}  # study -> id of its first event
         self._settled = -math.inf  # when it was last settled
-        with _guarding:
+        with _listing:
             _storages.add(self)
 
     def create(self, study: str, events: Sequence[Event]) -> None:
@@ -307,7 +300,7 @@ class _Connection:
     """One process's connection to a file: the SQL, in methods that are called by `do`."""
 
     def __init__(self, path: str, timeout: float, make: bool) -> None:
-        self._guards: list[_Guard] = []
+        self._guards: list[Guard] = []
         self._path = path
         self._timeout = timeout
         self._unlooked = 0
@@ -318,9 +311,7 @@ class _Connection:
         self.read_only = os.path.exists(path) and not any(os.access(p, os.W_OK) for p in (path, os.path.dirname(path)))
         place = _read_only(path) if self.read_only else path
         uri = self.read_only
-        with _guarding:
-            _arriving[0] += 1
-        try:
+        with opening():
             self._sql = sqlite3.connect(place, timeout=timeout, isolation_level=None, check_same_thread=False, uri=uri)
             self._end = weakref.finalize(self, _end, self._sql, self._guards, os.getpid())  # also if nobody calls close
             self._end.atexit = False  # something may yet be told at exit
@@ -332,9 +323,6 @@ class _Connection:
             except BaseException:
                 self._end()
                 raise
-        finally:
-            with _guarding:
-                _arriving[0] -= 1
         self._run = self._sql.execute
 
     def _set_up(self) -> None:
@@ -362,7 +350,7 @@ class _Connection:
         run("COMMIT")
         self._inode = os.stat(self._path).st_ino
         if self._wal:
-            self._guards += _guard(self._path)
+            self._guards += guard(self._path)
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -614,101 +602,22 @@ class _Connection:
             self._journal = None
 
 
-class _Guard:
-    """Locks the bytes that SQLite locks as long as it uses a file once more, for all connections of this process.
-
-    As soon as a process closes any descriptor of a file, after copying it for instance, all its locks on that file are
-    gone, those of SQLite, too (POSIX). Others would take it for unused and remove the write-ahead log that this process
-    goes on to write. Locks of an open file description, which not every system has, stay.
-    """
-
-    def __init__(self, descriptors: list[int]) -> None:
-        for descriptor, (first, count) in zip(descriptors, _IN_USE.values(), strict=True):
-            _lock(descriptor, fcntl.F_RDLCK, first, count)
-        weakref.finalize(self, _unlock, descriptors, os.getpid()).atexit = False
-
-
-#: What a guard's file is: process, device, inode.
-_File: TypeAlias = tuple[int, int, int]
-_guards: weakref.WeakValueDictionary[_File, _Guard] = weakref.WeakValueDictionary()
-_guarded: dict[_File, dict[str, int]] = {}  # descriptors, also of guards that are gone: see _tidy_up
-_arriving = [0]  # connections that are just being opened: what they have open is not seen yet
-_guarding = threading.RLock()  # a collection of garbage may close connections at any moment
-
-
-def _guard(path: str) -> list[_Guard]:
-    """Return the guard of a file, where there can be one."""
-    if not hasattr(fcntl, "F_OFD_SETLK") or struct.calcsize("P") != 8:
-        return []
-    with _guarding, contextlib.suppress(OSError):  # too many open files
-        stat = os.stat(path)
-        file = os.getpid(), stat.st_dev, stat.st_ino
-        found = _guards.get(file)
-        if found is None:
-            known = _guarded.setdefault(file, {})
-            for end in _IN_USE:
-                if end in known and not os.path.samestat(os.fstat(known[end]), os.stat(path + end)):
-                    os.close(known.pop(end))  # a -shm that was removed
-                if end not in known:
-                    known[end] = os.open(path + end, os.O_RDONLY | os.O_CLOEXEC)
-            found = _guards[file] = _Guard([known[end] for end in _IN_USE])
-        return [found]
-    return []
-
-
-def _end(connection: sqlite3.Connection, guards: list[_Guard], process: int) -> None:
+def _end(connection: sqlite3.Connection, guards: list[Guard], process: int) -> None:
     """Close a connection, and what guarded it."""
     if process != os.getpid():
         _inherited.append(connection)
         return
-    with _guarding:  # or else a guard that comes meanwhile would be unlocked with this one
-        guards.clear()
+    let_go(guards)
     connection.close()
-    with _guarding:
-        _tidy_up()
-
-
-def _tidy_up() -> None:
-    """Close descriptors without a guard, but none of a file that this process has open otherwise: see `_Guard`."""
-    idle = {file: known for file, known in _guarded.items() if file not in _guards}
-    if not idle or _arriving[0]:
-        return
-    own = {descriptor for known in idle.values() for descriptor in known.values()}
-    try:
-        others = {_identity(int(name)) for name in os.listdir("/proc/self/fd") if int(name) not in own}
-    except OSError:  # there is no such list, or too many files are open to look
-        return
-    for file, known in idle.items():
-        if known and others.isdisjoint(map(_identity, known.values())):
-            for descriptor in _guarded.pop(file, {}).values():
-                os.close(descriptor)
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    try:
-        stat = os.fstat(descriptor)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
-
-
-def _unlock(descriptors: list[int], process: int) -> None:
-    if process == os.getpid():  # not in a forked child, which shares the locks
-        for descriptor in descriptors:
-            _lock(descriptor, fcntl.F_UNLCK, 0, 0)
-
-
-def _lock(descriptor: int, kind: int, first: int, count: int) -> None:
-    with contextlib.suppress(OSError):  # a file system without locks
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, first, count, 0))
+    tidy_up()
 
 
 def _hold_storages() -> None:
     """Before a fork, wait until no other thread is in SQLite, whose own locks nobody would release in the child."""
-    with _guarding:
+    with _listing:
         storages = list(_storages)
     _forking.held = []
-    for lock in [*(s._lock for s in storages), _guarding]:
+    for lock in [*(s._lock for s in storages), _listing]:
         if lock.acquire(timeout=_FORK_WAIT):
             _forking.held.append(lock)
 
@@ -719,19 +628,11 @@ def _let_go() -> None:
     _forking.held = []
 
 
-def _enter_child() -> None:
-    global _guarding
-    held = _guarding in _forking.held
-    _let_go()
-    _arriving[0] = 0
-    if not held:
-        _guarding = threading.RLock()
-
-
 _storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
+_listing = threading.RLock()  # held for a moment only, so a fork finds it free
 _forking = threading.local()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_storages, after_in_parent=_let_go, after_in_child=_enter_child)
+    os.register_at_fork(before=_hold_storages, after_in_parent=_let_go, after_in_child=_let_go)
 
 
 def _opening(event: Event) -> str:
