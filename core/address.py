@@ -9,6 +9,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .forks import in_child
 from .space import Space
 from .storage import Storage, StudyNotFound
 from .trial import Trial
@@ -91,8 +92,7 @@ def _enter_child() -> None:
     _lock = threading.Lock()  # another thread of the parent may have had it
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_enter_child)
+in_child(_enter_child)
 
 
 def arrive(address: Address, number: int, proposal: dict[str, Any], rng: Any, asked: dict[int, int]) -> Trial:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .events import Event, as_event
+from .forks import forks, hold_over_forks, in_child, members, take_briefly
 from .history import History
 from .record import FrozenTrial, TrialState
 from .storage import Storage
@@ -29,56 +30,15 @@ _HOLD = 1.0  # seconds for which facts wait at most to be written with others
 _MOST = 100  # facts of a trial that wait at most
 _DOZE = 60.0  # seconds for which the thread that beats sleeps at most after it has failed, whatever the lease
 _EXIT = 10.0  # seconds after which no further study is begun with at the end of a process
-_FORK_WAIT = 0.2  # seconds; what a thread does at a log takes milliseconds, unless it waits
 
-#: How many forks lie between the first process and this one; cheaper to look at than os.getpid.
-forks = [0]
 _hooked = [-1]  # the process of how many forks has its hooks
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 #: Running trials whose handles have something yet to write, and where: it keeps a log that nobody else has any more.
 _unwritten: dict[FrozenTrial, Log] = {}
-_forking = threading.local()
-
-
-def _hold_logs() -> None:
-    """Before a fork, wait until no other thread is at a log: in the child it would never end what it had begun.
-
-    But not for long: such a thread may itself wait, for a server that the fork is to start for instance.
-    """
-    _forking.logs = []
-    for log in _all_logs():
-        _forking.logs.append((log, log.lock.acquire(timeout=_FORK_WAIT)))
-
-
-def _all_logs() -> list[Log]:
-    while True:
-        try:
-            return list(_logs)
-        except RuntimeError:  # another thread has opened a study meanwhile
-            pass
-
-
-def _let_go() -> None:
-    for log, held in _forking.logs:
-        if held:
-            log.lock.release()
-    _forking.logs = []
-
-
-def _enter_child() -> None:
-    forks[0] += 1
-    _unwritten.clear()  # the parent writes its own
-    for log, held in _forking.logs:
-        if not held:
-            log.lock = threading.RLock()
-            log._busy = False
-    _let_go()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_logs, after_in_parent=_let_go, after_in_child=_enter_child)
+hold_over_forks(lambda: [(log.lock, log._free) for log in members(_logs)])
+in_child(_unwritten.clear)  # the parent writes its own
 
 #: What happened, to which trial (-1: none), and the data; see `inloop.events`.
 Fact = tuple[str, int, Any]
@@ -103,7 +63,7 @@ class Log:
         self.name = name
         self.storage = storage
         self.history = History()
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self._busy = False  # whether the thread that has the lock reads or writes; see `read`
         self.lease = lease if storage.shared else 0.0
         self._heard: dict[str, float] = {}  # other worker -> when it was last heard of
@@ -413,6 +373,11 @@ class Log:
                 self._dated = now
             return True
 
+    def _free(self) -> None:
+        """In a forked child, be where no thread is, whatever one of the parent has begun here."""
+        self.lock = threading.RLock()
+        self._busy = False
+
     def _after_fork(self) -> None:
         """Start anew as another worker in a forked child."""
         if not self.storage.shared:
@@ -471,7 +436,7 @@ def _hook_exit() -> None:
 def _close_all() -> None:
     """Write what is unwritten, and close the storages: a file of SQLite is whole without its -wal then."""
     deadline = time.monotonic() + _EXIT
-    own = [log for log in _all_logs() if log._born == forks[0]]  # not the parent's
+    own = [log for log in members(_logs) if log._born == forks[0]]  # not the parent's
     for log in {*_unwritten.copy().values(), *(log for log in own if log._givers)}:
         try:
             if time.monotonic() > deadline:
@@ -481,7 +446,7 @@ def _close_all() -> None:
         except Exception as error:
             logger.warning("parameters and reports of study %r could not be written: %r", log.name, error)
     for log in own:
-        if log.lock.acquire(timeout=_FORK_WAIT):  # or else another thread waits there, for a lost server for instance
+        if take_briefly(log.lock):  # or else another thread waits there, for a lost server for instance
             try:
                 with contextlib.suppress(Exception):
                     log.storage.close()

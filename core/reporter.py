@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import log as logs
 from .events import as_event
+from .forks import forks
 from .record import RUNNING, Curve
 from .storage.memory import MemoryStorage
 
@@ -39,7 +39,7 @@ def _in_memory(trial: Trial, stream: int, storage: MemoryStorage, both: Reporter
     record, study, log, asked = trial._record, trial.study, trial.study._log, trial._asked
     number, curves, lock, history, sign = record.number, record.curves, log.lock, log.history, log.history.sign
     kept = storage.kept(log.name)
-    events, last, forks, born = kept.events, kept.last, logs.forks, log._born
+    events, last, born = kept.events, kept.last, log._born
     curve: Curve | None = None
 
     def report(value: float, step: int) -> bool:

@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from ..forks import hold_over_forks, in_child
+
 try:
     import fcntl
 except ImportError:  # Windows, where locks are no matter of descriptors
@@ -17,7 +19,6 @@ except ImportError:  # Windows, where locks are no matter of descriptors
 
 # The bytes that SQLite keeps locked while a file and its -shm are in use: first one and number.
 _IN_USE = {"": (0x40000002, 510), "-shm": (128, 1)}
-_FORK_WAIT = 0.2  # seconds; what a thread does here takes milliseconds
 
 
 class Guard:
@@ -120,24 +121,14 @@ def _lock(descriptor: int, kind: int, first: int, count: int) -> None:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, first, count, 0))
 
 
-def _hold() -> None:
-    _forking.held = False  # an interrupt may come
-    _forking.held = _guarding.acquire(timeout=_FORK_WAIT)
-
-
-def _release() -> None:
-    if _forking.held:
-        _guarding.release()
+def _renew() -> None:
+    global _guarding
+    _guarding = threading.RLock()
 
 
 def _enter_child() -> None:
-    global _guarding
-    _release()
     _arriving[0] = 0
-    if not _forking.held:
-        _guarding = threading.RLock()
 
 
-_forking = threading.local()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_enter_child)
+hold_over_forks(lambda: [(_guarding, _renew)])
+in_child(_enter_child)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..events import Event
+from ..forks import in_child
 from .storage import Storage, StudyExists, StudyNotFound, check_name
 
 if TYPE_CHECKING:
@@ -135,5 +135,4 @@ def _enter_child() -> None:
         storage._lock = threading.Lock()  # another thread of the parent may have had it
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_enter_child)
+in_child(_enter_child)

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from ..events import Event, from_json_lines, to_json
+from ..forks import in_child
 from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
 
 logger = logging.getLogger("inloop")
@@ -502,5 +503,4 @@ def _after_fork() -> None:
         server._forget()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_child(_after_fork)

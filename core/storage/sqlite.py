@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..events import Event, from_joined, from_json_lines, to_json
+from ..forks import hold_over_forks, members
 from .guard import Guard, guard, let_go, opening, tidy_up
 from .storage import Storage, StorageError, StudyExists, StudyNotFound, check_name
 
@@ -47,7 +48,6 @@ _JOURNAL = 16 << 20  # bytes over which the write-ahead log is made to start ane
 _LOOK = 1 << 20  # bytes written between two looks at its size
 _BRIEFLY = 100  # milliseconds for which others are waited for to make it start anew
 _SETTLED = 0.2  # seconds from one settling, which takes up to 10 ms, to the next
-_FORK_WAIT = 0.2  # seconds; what a thread does here takes milliseconds, unless it waits
 _NOTHING = (-1, -1)  # last seq and id of a worker that has written nothing
 _FLUSHED = {"finished": frozenset({"study", "finished"}), "never": frozenset[str](), "always": None}
 _NETWORK = frozenset({
@@ -96,8 +96,7 @@ class SqliteStorage(Storage):
         self._connection: _Connection | None = None
         self._firsts: dict[str, int] = {}  # study -> id of its first event
         self._settled = -math.inf  # when it was last settled
-        with _listing:
-            _storages.add(self)
+        _storages.add(self)
 
     def create(self, study: str, events: Sequence[Event]) -> None:
         check_name(study)
@@ -612,27 +611,9 @@ def _end(connection: sqlite3.Connection, guards: list[Guard], process: int) -> N
     tidy_up()
 
 
-def _hold_storages() -> None:
-    """Before a fork, wait until no other thread is in SQLite, whose own locks nobody would release in the child."""
-    with _listing:
-        storages = list(_storages)
-    _forking.held = []
-    for lock in [*(s._lock for s in storages), _listing]:
-        if lock.acquire(timeout=_FORK_WAIT):
-            _forking.held.append(lock)
-
-
-def _let_go() -> None:
-    for lock in _forking.held:
-        lock.release()
-    _forking.held = []
-
-
 _storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
-_listing = threading.RLock()  # held for a moment only, so a fork finds it free
-_forking = threading.local()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_storages, after_in_parent=_let_go, after_in_child=_let_go)
+# in SQLite another thread may have locks of its own
+hold_over_forks(lambda: [(storage._lock, storage._enter_process) for storage in members(_storages)])
 
 
 def _opening(event: Event) -> str:
