@@ -194,6 +194,7 @@ ABLATIONS: dict[str, GPSampler] = {
     "GP no trend": GPSampler(
         models=tuple(replace(m, prior=replace(m.prior, trend=_NO_TREND)) for m in (RANKED, PLAIN))
     ),
+    "GP no stretch": GPSampler(stretch=False),
     "GP 10 starts": GPSampler(startup=10),
     "GP no doubt": GPSampler(doubt=-math.inf),
     "GP no climb": GPSampler(search=Search(climb=0)),

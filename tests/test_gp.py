@@ -23,6 +23,7 @@ from inloop.samplers.gaussian_process import (
     matern_52,
 )
 from inloop.samplers.gp import PLAIN, RANKED, _checkpoint, _thin
+from inloop.samplers.stretch import stretched
 from scipy import integrate, optimize, stats
 
 MIXED = Space(
@@ -553,3 +554,42 @@ def test_the_evidence_is_that_of_the_targets():
     flat = Prior(*[(0.0, 1e9)] * 5)
     value, _ = log_posterior(theta, Data.of(units, targets, inputs), flat)
     assert Posterior(units, targets, inputs, theta).evidence == pytest.approx(0.5 * targets @ targets - value)
+
+
+FORGOTTEN_LOGS = {  # objectives that change by orders of magnitude at one end of a linear range
+    "low": ({"a": Float(0, 1)}, lambda a: (math.log10(a + 1e-6) + 3) ** 2),
+    "high": ({"a": Float(0, 1)}, lambda a: (math.log10(1 - a + 1e-6) + 3) ** 2),
+    "whole": ({"n": Int(1, 10_000)}, lambda n: abs(math.log(n / 150))),
+    "two": (
+        {"n": Int(1, 10_000), "c": Float(1e-3, 1000)},
+        lambda n, c: abs(math.log10(n / 150)) + abs(math.log10(c / 0.5)),
+    ),
+    "conditional": (
+        Space({"kind": ["x", "y"], "a": Float(0, 1)}, when={"a": {"kind": ["y"]}}),
+        lambda kind, a=1.0: (math.log10(a + 1e-6) + 3) ** 2,
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::inloop.SpaceWarning")
+@pytest.mark.parametrize("name", FORGOTTEN_LOGS)
+def test_a_linear_range_that_should_be_logarithmic_is_no_trap(name):
+    space, loss = FORGOTTEN_LOGS[name]
+    best = []
+    for seed in range(3):
+        study = inloop.create_study(space=space, seed=seed)
+        study.optimize(lambda trial: loss(**trial.params), n_trials=60)
+        best.append(study.best_value)
+    assert sorted(best)[1] < 0.1
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-5, 3), (0, 1e-300), (1, 50), (-1e9, 1e9), (1e-8, 1)])
+def test_a_stretched_range_leads_back(low, high, up):
+    space = Space({"a": Float(low, high)})
+    dist = stretched(space, (("a", up),))["a"]
+    for u in np.linspace(0, 1, 101):
+        value = dist.from_unit(u)
+        assert space["a"].contains(value)
+        assert dist.to_unit(value) == pytest.approx(u, abs=1e-9)
+    assert {dist.from_unit(0.0), dist.from_unit(1.0)} == {low, high}

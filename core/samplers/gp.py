@@ -23,6 +23,7 @@ from .earlier import Source, earlier
 from .gaussian_process import Data, Fit, Inputs, Kernel, Posterior, Prior, fit, matern_32
 from .moves import grid, keys, mutate, resting, settle
 from .sampler import Sampler
+from .stretch import Ends, crowded, stretched
 from .threads import one_thread
 from .tried import settings
 
@@ -32,6 +33,8 @@ _EVERY = 20  # so many told trials: refitted at every ask; beyond, at every tent
 _SMALL = 2000  # a grid of so many points is searched in full
 _PENDING = 64  # running trials that are believed; more add cost and nothing else
 _REPORTS = 3  # a running trial with so many reports is learned from; one with fewer is believed
+_BEST = 5  # trials that must agree for a range to be stretched
+_CLEARLY = 1.0  # evidence by which a stretched range must be better
 _HUGE = 1e100  # farther losses count as that: their squares must stay finite
 _JUDGES = 100  # latest trials by which earlier studies are judged
 _DESIGN = 256  # Sobol points at most
@@ -106,9 +109,10 @@ class GPSampler(Sampler):
     others failed an improvement is as unlikely as a success. A pruned trial, and a running one with three reports,
     counts as what the curves of complete trials foretell of its final loss, plus one standard deviation, and never as
     better than their median; reports are averaged over the last eighth of the steps. Where the fitted noise is large,
-    the improvement is over the best mean instead of the best value. A parameter that has no place in the unit interval
-    (`Sampled`) is drawn uniformly. Losses beyond 1e100 count as that; those that are equal but for rounding, or differ
-    by less than 1e-150, count as equal.
+    the improvement is over the best mean instead of the best value. A linear range in the first or last fifth of which
+    the best five trials lie is seen on a logarithmic scale where that explains the losses better. A parameter that has
+    no place in the unit interval (`Sampled`) is drawn uniformly. Losses beyond 1e100 count as that; those that are
+    equal but for rounding, or differ by less than 1e-150, count as equal.
 
     The proposal depends on the history alone, never on which process asks or has asked before: hyperparameters are
     refitted when the number of told trials passes fixed counts (each up to 20, then every tenth part of a doubling; in
@@ -129,6 +133,7 @@ class GPSampler(Sampler):
         doubt: Evidence for a model against noise alone, a logarithm, below which it is not used; -inf: always used.
             With 0 searches of noisy losses come farther (regret after 50 trials .10 instead of .13), but those in 20
             and more dimensions less far, and those without noise are behind after 25 trials (``quality.py``).
+        stretch: Whether ranges are seen on another scale where the best trials lie at an end of them.
         search: How the acquisition is maximised.
 
     Example:
@@ -148,6 +153,7 @@ class GPSampler(Sampler):
     fit_rows: int = field(default=150, repr=False)
     noisy: float = field(default=0.1, repr=False)
     doubt: float = field(default=-1.0, repr=False)
+    stretch: bool = field(default=True, repr=False)
     search: Search = field(default=Search(), repr=False)
 
     def __post_init__(self) -> None:
@@ -169,12 +175,16 @@ class GPSampler(Sampler):
     def _ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         memory = _memory(self, space, history)
         seen, unseen = memory.running(number)
-        pending = memory.units(unseen)
+        model = self.models[number % len(self.models)]
+        belief = self._learned(memory, model, seen)
+        if belief is not None:
+            memory, belief = self._clearer(memory, belief, model, seen)
+            space = memory.space
         tried = (memory.tried, set(keys(memory.units(np.concatenate([seen, unseen])))))
-        belief = self._learned(memory, self.models[number % len(self.models)], seen)
         if belief is None:
             point = settle(space, space.drawn(memory.design(number, rng)[None]))
             return space.decode(_unseen(space, point, tried, rng))
+        pending = memory.units(unseen)
         posterior = belief.posterior
         believed = posterior.with_believed(pending, float(posterior.targets.min())) if len(pending) else posterior
         improvement: Acquisition = LogImprovement(believed, belief.best, self._factor(memory.history))
@@ -211,6 +221,19 @@ class GPSampler(Sampler):
         few = len(belief.level) < self.startup
         memory.doubted = not few and all(b.posterior.evidence < self.doubt for b in beliefs)
         return None if memory.doubted else belief
+
+    def _clearer(self, memory: _Memory, belief: Belief, model: Model, seen: Rows) -> tuple[_Memory, Belief]:
+        """Return what is believed of the space as it is or with some ranges stretched, whichever explains the losses.
+
+        And the memory of that space.
+        """
+        ends = memory.ends if self.stretch else ()
+        if ends:
+            view = _memory(self, stretched(memory.space, ends), memory.history)
+            other = self._belief(view, model, seen)
+            if other.posterior.evidence > belief.posterior.evidence + _CLEARLY:
+                return view, other
+        return memory, belief
 
     def _is_taught(self, memory: _Memory) -> bool:
         """Return whether there is a parameter to model, and enough trials to do so, of two different losses at least.
@@ -303,6 +326,7 @@ class _Memory(Follower):
         self._read = 0
         self._compared = 0
         self._differ_from = math.inf
+        self._ends: tuple[int, Ends] = (0, ())
         #: Whether the last proposal was no model's, as the losses look like noise; for those who ask.
         self.doubted = False
         self._loss = math.inf  # the first finite one of the told trials that were compared
@@ -342,6 +366,19 @@ class _Memory(Follower):
         Hyperparameters that were fitted to losses which are all equal say that nothing matters, and are no start.
         """
         return self.differ_from <= count or bool(self.sources(count))
+
+    @property
+    def ends(self) -> Ends:
+        """The ranges at an end of which the best trials crowd, as of the last checkpoint."""
+        count = _checkpoint(len(self.history.told))
+        if self._ends[0] != count:
+            rows = np.array(self.history.told[:count], np.int64)
+            losses = curves(self.history).losses(rows, count)
+            best = np.argsort(losses, kind="stable")[:_BEST]
+            sure = count >= 2 * _BEST and bool(np.isfinite(losses[best]).all())
+            params = [self.history.trials[i].params for i in rows[best]]
+            self._ends = count, crowded(self.space, params) if sure else ()
+        return self._ends[1]
 
     def units(self, rows: Rows) -> Array:
         """Return the points ``(m, d)`` of trials, with columns they did not take at rest."""
