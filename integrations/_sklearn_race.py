@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -129,7 +131,7 @@ class Race:
 
         Nothing is returned when the search is over.
         """
-        needed, rest = self._left()
+        needed, rest = self._left(workers)
         if workers == 1:
             needed = needed[:1]
         tasks = needed + rest[: max(0, workers - len(needed))]
@@ -143,7 +145,7 @@ class Race:
 
         None: none can be run before other results are in.
         """
-        needed, rest = self._left()
+        needed, rest = self._left(1)
         tasks = needed[:1] or (rest[:1] if self._running < workers else [])
         for candidate, fold in tasks:
             candidate.issued.add(fold)
@@ -155,15 +157,17 @@ class Race:
         """Whether no candidate is left to run folds of."""
         return all(self._ended(c) for c in self.candidates[self._told :])
 
-    def _left(self) -> tuple[list[tuple[Candidate, int]], list[tuple[Candidate, int]]]:
-        """Return the folds not given out yet: those that will count for sure, and the others, best first."""
-        flight = [c for c in self.candidates[self._told :] if not self._ended(c)]
-        needed = [(c, f) for c in flight for f in c.order[: self._sure(c)] if f not in c.issued]
-        rest = sorted(
-            ((c, f) for c in flight for f in c.order[self._sure(c) :] if f not in c.issued),
-            key=lambda task: (task[0].order.index(task[1]), task[0].index),
-        )
-        return needed, rest
+    def _left(self, most: int) -> tuple[list[tuple[Candidate, int]], list[tuple[Candidate, int]]]:
+        """Return the folds not given out yet: those that will count for sure, and ``most`` others, best first."""
+        needed: list[tuple[Candidate, int]] = []
+        rest: list[tuple[int, int, Candidate, int]] = []
+        for c in self.candidates[self._told :]:
+            if not self._ended(c):
+                sure = self._sure(c)
+                needed += ((c, f) for f in c.order[:sure] if f not in c.issued)
+                others = ((place, c.index, c, f) for place, f in enumerate(c.order[sure:], sure) if f not in c.issued)
+                rest += itertools.islice(others, most)
+        return needed, [(c, f) for _, _, c, f in heapq.nsmallest(most, rest, key=lambda task: task[:2])]
 
     def watch(self, candidate: Candidate, fold: int, workers: int) -> Watch | None:
         """Return who judges a fold from inside its fit, None if nobody does.

@@ -279,7 +279,7 @@ def distribution(value: Any, name: str) -> Distribution:
 
     Raises:
         TypeError: If it is none of these.
-        ValueError: If a list is empty or a range is wrong.
+        ValueError: If a list is empty, a range is wrong, or an array has not one dimension.
 
     Example:
         >>> distribution((1, 10), "depth")
@@ -291,6 +291,10 @@ def distribution(value: Any, name: str) -> Distribution:
     """
     if isinstance(value, str | bytes):
         raise TypeError(f"{name}: expected a list of choices, got {value!r}; for a single value write [{value!r}].")
+    if isinstance(value, np.ndarray) and value.ndim != 1:
+        raise ValueError(
+            f"{name}: an array of choices must have one dimension, got {value.ndim}; for arrays as choices give a list."
+        )
     if (isinstance(value, Sequence) and not isinstance(value, tuple | list | range)) or hasattr(value, "iloc"):
         value = list(value)
     try:

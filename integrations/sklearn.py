@@ -264,9 +264,9 @@ class BayesSearchCV(BaseSearchCV):
         X, y = indexable(X, y)
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
+        estimator = clone(self.estimator)
         hooks = Hooks(self, X, y, params.get("sample_weight"))
         splits = self._splits(X, y, routed.splitter.split)
-        estimator = clone(self.estimator)
         fold = {
             "X": X,
             "y": y,
@@ -486,7 +486,7 @@ class BayesSearchCV(BaseSearchCV):
                 raise ValueError(
                     "sampler='grid' goes through all dicts in its own order; give dicts without numbers of candidates."
                 )
-            return samplers.GridSampler(space.space)
+            return Distinct(samplers.GridSampler(space.space), space)
         sampler = samplers.from_name(self.sampler)
         if space.space.size is not None or space.quotas is not None:
             sampler = Distinct(sampler, space)
@@ -590,6 +590,8 @@ def _objective(scores: Any, name: str | None) -> float:
     """Return one metric of what a scorer gave."""
     if not isinstance(scores, Mapping):
         return float(scores)
+    if not scores:
+        raise ValueError("The scorer gave no metric; a dict of at least one score is needed.")
     if name is None:
         name = next(iter(scores))
     if name not in scores:

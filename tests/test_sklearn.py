@@ -230,6 +230,9 @@ def test_init_does_no_work():
         ({"cv": iter([])}, "CV iterator empty"),
         ({"scoring": ["accuracy", "f1_macro"]}, "multi-metric"),
         ({"scoring": lambda e, X, y: {"a": 1.0, "b": 2.0}}, "multi-metric"),
+        ({"scoring": lambda e, X, y: {}, "refit": False}, "gave no metric"),
+        ({"param_distributions": {"C": np.ones((2, 2))}}, "C: .*one dimension, got 2"),
+        ({"estimator": SVC}, "instance of scikit-learn estimator"),
     ],
 )
 def test_bad_input_is_named(options, match):
@@ -456,6 +459,19 @@ def test_a_finite_space_never_repeats_a_point(case, sampler):
     for search, n in ((all_of_it, size), (part, size - 1)):
         params = [tuple(sorted(p.items())) for p in search.cv_results_["params"]]
         assert len(params) == len(set(params)) == n
+
+
+@pytest.mark.parametrize(
+    "known", [[{"degree": 2}] * 2, [{"degree": 2}, {"C": 2.0}], [{"degree": 2, "C": 2.0}, {"C": 2.0}]]
+)
+@pytest.mark.parametrize("sampler", ["random", "gp", "grid"])
+def test_points_of_which_a_part_is_given_are_no_repeats(sampler, known):
+    for seed in range(5):
+        search = search_of(
+            SVC(), {"degree": [1, 2, 3], "C": [1.0, 2.0]}, n_iter=6, cv=2, sampler=sampler, random_state=seed
+        )
+        params = search.set_params(initial_params=known).fit(*IRIS).cv_results_["params"]
+        assert len({tuple(p.values()) for p in params}) == 6
 
 
 # Determinism
