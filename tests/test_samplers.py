@@ -630,6 +630,15 @@ def test_cmaes_starts_again_when_it_has_come_to_rest():
     assert late.std(0).min() > 0.05
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("population_size", [2, 3])
+def test_cmaes_searches_with_the_smallest_populations(population_size):
+    sampler = CmaEsSampler(population_size=population_size)
+    study = inloop.create_study(sampler=sampler, pruner="nop", space={"x": Float(0, 1), "y": Float(0, 1)}, seed=0)
+    study.optimize(lambda t: (t.params["x"] - 0.3) ** 2 + (t.params["y"] - 0.6) ** 2, n_trials=100)
+    assert study.best_value < 1e-3
+
+
 def test_cmaes_follows_the_choices_of_good_trials_one_by_one():
     space = Space({"c": list("abcd"), "w": Categorical(["rare", "often"], weights=[0.05, 0.95]), "x": Float(0, 1)})
     study = inloop.create_study(sampler="cmaes", pruner="nop", space=space, seed=0)

@@ -154,7 +154,8 @@ class _Run:
             mean, steps, bounds = np.append(mean, 0.5), np.append(steps, 0.0), np.vstack([bounds, [0.0, 1.0]])
         mean = np.clip(mean, bounds[:, 0], bounds[:, 1])
         sigma, size = self._sampler.sigma, population_size
-        self._states = [CMAwM(mean, sigma, bounds, steps, n_max_resampling=_DRAWS, seed=0, population_size=size)]
+        with np.errstate(divide="ignore"):  # a population of 2 or 3 has one parent: a learning rate is 0, its bound inf
+            self._states = [CMAwM(mean, sigma, bounds, steps, n_max_resampling=_DRAWS, seed=0, population_size=size)]
 
 
 def _draw_choices(units: Array, space: Space, history: History) -> None:
