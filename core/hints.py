@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
@@ -25,6 +25,8 @@ _DIMENSIONS = 100  # beyond, the model that tells whether a parameter matters is
 _INWARDS = 0.2  # part of the range
 _MATTERS = 0.05  # standard deviations of the values
 _DECADES = 3.0
+_BELOW = 2.0  # decades below the best values, for a range that has none
+_CLEARLY = 20.0  # evidence for a logarithmic scale, a logarithm; 30 and more where it is right, of an idle one up to 15
 _RATE = re.compile(r"(^|_)(lr|eta|rate|alpha|lambda|l1|l2|decay|gamma|c|eps|epsilon|tol|reg|penalty|shrinkage)\d*(_|$)")
 _SHARE = re.compile(r"drop|sub_?sample|col_?sample|fraction|momentum|beta")  # parts of one, for which linear is right
 
@@ -54,11 +56,9 @@ def give(study: Study, stacklevel: int) -> None:
         texts["edge"] = (
             f"The best value lies at the edge of its range: {'; '.join(edges.values())}. Consider a wider one."
         )
-    logs = ", ".join(repr(n) for n, d in space.items() if _wants_log(n, d, best))
+    logs = _wanting_logs(study, space, best) if "log" not in study._hinted else []
     if logs:
-        texts["log"] = (
-            f"{logs}: a linear range over three decades or more hardly tries small values; consider log=True."
-        )
+        texts["log"] = " ".join(logs)
     for kind, text in texts.items():
         if kind not in study._hinted:
             study._hinted.add(kind)
@@ -109,11 +109,55 @@ def _is_natural(dist: Float | Int, side: str) -> bool:
     return isinstance(dist, Float) and not dist.log and dist.high == 1 and dist.low >= 0
 
 
-def _wants_log(name: str, dist: Distribution, best: list[FrozenTrial]) -> bool:
-    """Return whether a linear range over decades is a rate's, by its name or as the best trials use it."""
-    if not isinstance(dist, Float) or dist.log or dist.low <= 0:
+def _wanting_logs(study: Study, space: Space, best: list[FrozenTrial]) -> list[str]:
+    """Return what to say of linear ranges that are a rate's, by their names or as the trials use them."""
+    from .samplers.stretch import crowded
+
+    low = [n for n, up in crowded(space, [t.params for t in best]) if not up]
+    wide = {n: d for n, d in space.items() if _is_wide(d) and not _SHARE.search(n.lower())}
+    named = [n for n, d in wide.items() if d.low > 0 and _RATE.search(n.lower())]
+    inside = [n for n, d in wide.items() if n in low and all(t.params[n] > d.low for t in best)]
+    used = _clearer([n for n in inside if n not in named], study, space)
+    decades = [n for n in wide if n in named or (n in used and wide[n].low > 0)]
+    said = []
+    if decades:
+        names = ", ".join(map(repr, decades))
+        said.append(f"{names}: a linear range over three decades or more hardly tries small values; consider log=True.")
+    for name in used:
+        if wide[name].low == 0:
+            values, high = [t.params[name] for t in best], wide[name].high
+            start = 10.0 ** math.floor(math.log10(min(values)) - _BELOW)
+            said.append(
+                f"{name!r}: the best values all lie in the lowest {100 * max(values) / high:.2g} % of its range; "
+                f"consider Float({start:.6g}, {high:.6g}, log=True)."
+            )
+    return said
+
+
+def _is_wide(dist: Distribution) -> TypeGuard[Float | Int]:
+    """Return whether a range is linear and could be logarithmic, over three decades or more, or of reals from 0."""
+    if isinstance(dist, Int):
+        fits = dist.step == 1 and dist.low >= 1
+    elif isinstance(dist, Float):
+        fits = dist.levels is None and dist.low >= 0
+    else:
         return False
-    if math.log10(dist.high / dist.low) < _DECADES - 1e-9 or _SHARE.search(name.lower()):
-        return False
-    units = [dist.to_unit(t.params[name]) for t in best if name in t.params and dist.contains(t.params[name])]
-    return bool(_RATE.search(name.lower())) or (len(units) == _BEST and max(units) < 0.1)
+    return fits and not dist.log and (dist.low == 0 or math.log10(dist.high / dist.low) >= _DECADES - 1e-9)
+
+
+def _clearer(names: list[str], study: Study, space: Space) -> list[str]:
+    """Return the names whose logarithm explains all values clearly better, by a Gaussian process.
+
+    The best values of a search lie close together wherever the optimum is: they alone say nothing of the scale.
+    """
+    if not names or len(space) > _DIMENSIONS:
+        return []
+    from .samplers.gp import GPSampler
+    from .samplers.stretch import stretched
+
+    sampler = GPSampler()
+    spaces = [space, *(stretched(space, ((n, False),)) for n in names)]
+    with study._log.lock:
+        beliefs = [sampler.belief(s, study.history) for s in spaces]
+    evidence = [-math.inf if b is None else b.posterior.evidence for b in beliefs]
+    return [n for n, e in zip(names, evidence[1:], strict=True) if e > evidence[0] + _CLEARLY]

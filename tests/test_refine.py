@@ -235,6 +235,9 @@ def test_no_hint_of_what_noise_alone_put_at_an_edge(seed):
         ("learning_rate", Float(1e-2, 1), False),  # two decades
         ("learning_rate", Float(1e-4, 1, log=True), False),
         ("learning_rate", Float(0, 1), False),
+        ("learning_rate", Float(1e-3, 1, step=1e-3), False),  # has no logarithm
+        ("alpha", Int(1, 1000), True),
+        ("alpha", Int(1, 1001, step=10), False),
         ("dropout_rate", Float(1e-3, 1), False),
         ("temperature", Float(1e-3, 10), False),
     ],
@@ -246,11 +249,42 @@ def test_a_linear_range_over_decades_of_a_rate(name, dist, hinted):
     assert not hinted or (repr(name) in said[0] and "log=True" in said[0])
 
 
-def test_a_range_used_as_a_rate_is_one():
-    said = hints({"strength": Float(1e-3, 10)}, lambda t: math.log10(t.params["strength"] / 0.05) ** 2)
-    rates = [s for s in said if "log=True" in s]  # that the best values are at the lower edge may be said too
+USED = {  # name, range, value that is best on a logarithmic scale
+    "reals": ("strength", Float(1e-3, 10), 0.05),
+    "reals from 0": ("a", Float(0, 1), 1e-3),
+    "integers": ("n", Int(1, 10_000), 150),
+}
+
+
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
+@pytest.mark.parametrize(("name", "dist", "best"), USED.values(), ids=USED)
+def test_a_range_used_as_a_rate_is_one(name, dist, best, sampler):
+    objective = lambda t: math.log10((t.params[name] + 1e-9) / best) ** 2 + t.params["other"] ** 2  # noqa: E731
+    study = inloop.create_study(space={name: dist, "other": Float(-1, 1)}, sampler=sampler, pruner="nop", seed=0)
+    rates = [s for s in hints(None, objective, n=80, study=study) if "log=True" in s]  # an edge may be named too
     assert len(rates) == 1
-    assert "'strength'" in rates[0]
+    assert repr(name) in rates[0]
+    assert "'other'" not in rates[0]
+    if dist.low == 0:
+        low = float(rates[0].split("Float(")[1].split(",")[0])
+        assert 0 < low < min(t.params[name] for t in best_of(study, 0.05))
+    assert not any("log=True" in s for s in hints(None, objective, n=5, study=study))
+
+
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        lambda t: (t.params["a"] - 0.005) ** 2 + 0.1 * t.params["other"] ** 2,  # all late trials lie there
+        lambda t: (t.params["n"] / 10_000 - 0.05) ** 2 + 0.1 * t.params["other"] ** 2,
+        lambda t: t.params["a"] + t.params["n"],
+        lambda t: t.params["other"] ** 2,
+    ],
+    ids=["reals", "integers", "lowest", "idle"],
+)
+def test_no_hint_where_good_values_are_low_on_a_linear_scale(objective, sampler):
+    space = {"a": Float(0, 1), "n": Int(1, 10_000), "other": Float(-1, 1)}
+    assert hints(space, objective, n=80, sampler=sampler) == []
 
 
 def test_asked_for_by_ask_and_tell_nothing_is_said():
