@@ -161,8 +161,8 @@ class PopulationStudy:
         self._settle()
         if folder is None:
             folder = tempfile.mkdtemp(prefix="inloop-")
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # removed with the study
-        self.folder = Path(folder)
+            weakref.finalize(self, _remove_own, folder, os.getpid())  # with the study, but not by a forked child
+        self.folder = Path(folder).absolute()  # whatever folder training works in
         self._open_folder()
 
     # What is known
@@ -349,7 +349,7 @@ class PopulationStudy:
             The last value: that of the trial again, if training is deterministic.
         """
         with tempfile.TemporaryDirectory(prefix="inloop-") as temporary:
-            to, value, checkpoint = Path(folder or temporary), np.nan, None
+            to, value, checkpoint = Path(folder or temporary).absolute(), np.nan, None
             to.mkdir(parents=True, exist_ok=True)
             line = self.lineage(trial)
             for start in range(0, _at(line[-1]), self.interval):
@@ -367,7 +367,8 @@ class PopulationStudy:
         mortal: bool = False,
     ) -> None:
         """Train until the end; ``submit`` returns what waits for a segment's value, of workers that may die or not."""
-        while not self.finished:
+        self.study._stopped = False
+        while not self.finished and not self.study._stopped:
             asked: list[Segment] = []
             try:
                 while not asked or self._waiting():
@@ -375,7 +376,7 @@ class PopulationStudy:
                 self._round(asked, submit, catch, mortal)
             finally:
                 self._out.difference_update(s.number for s in asked)
-        if not any(m.state is COMPLETE for m in self._members.values()):
+        if self.finished and not any(m.state is COMPLETE for m in self._members.values()):
             raise self._nobody(self.steps) from self._error
 
     def _round(
@@ -664,8 +665,13 @@ def _trained(
         raise
 
 
+def _remove_own(folder: str, process: int) -> None:
+    if process == os.getpid():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # of a link the target is the user's
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

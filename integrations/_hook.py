@@ -14,7 +14,8 @@ from inloop.reporter import Reporter, reporter
 
 _T = TypeVar("_T")
 _DIRECTIONS = {"min": "minimize", "max": "maximize"}
-_UNSHOWN = ("trial", "order", "X", "y", "sample_weight")  # in a hook's repr
+LENT = ("log", "log_dict")  # by Lightning: methods of the model that is trained
+_UNSHOWN = ("trial", "order", "X", "y", "sample_weight", *LENT)  # in a hook's repr
 # names that mean one thing alone in deep learning's frameworks: "val_loss", "eval_accuracy", "valid/acc_epoch"
 _KNOWN = re.compile(
     r"((train|val|valid|validation|test|eval)[_/])?(?:(?P<min>loss)|acc|accuracy)(_epoch|_step)?(/dataloader_idx_\d+)?"

@@ -22,7 +22,8 @@ class Restart:
     ``BackboneFinetuning``, change as the first one does, and train on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
         self._given: list[Any] = []
         self._earlier: list[Any] | None = None
 
@@ -45,6 +46,16 @@ class Restart:
         for config, o, n in zip(trainer.lr_scheduler_configs, self._earlier[1], self._given[1], strict=True):
             _change_scheduler(config.scheduler, o, n)
 
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Stop at the end of the segment: the Trainer's own length is what schedules are made for."""
+        if trainer.current_epoch + 1 >= self._segment.stop:
+            trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Save the checkpoint before callbacks that average weights put the averages into the model."""
+        trainer.save_checkpoint(self._segment.path)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, for the checkpoint."""
         return {"given": self._given}
@@ -62,7 +73,8 @@ def train_segment(segment: Segment, trainer: Any, model: Any, *args: Any, **kwar
 
     Args:
         segment: What to train.
-        trainer: A new Trainer, for one process; it ends after epoch ``segment.stop``.
+        trainer: A new Trainer, for one process; it is stopped after epoch ``segment.stop``. Its ``max_epochs``, for
+            which schedules are made, should be the ``steps`` of the study.
         model: A new ``LightningModule``, made with ``segment.params``.
         args: Further ones of ``trainer.fit``, data loaders for instance.
         kwargs: Further ones of ``trainer.fit``.
@@ -73,7 +85,7 @@ def train_segment(segment: Segment, trainer: Any, model: Any, *args: Any, **kwar
     Example:
         >>> import inloop
         >>> def train(segment):  # Net and the loaders are yours
-        ...     trainer = pytorch_lightning.Trainer()
+        ...     trainer = pytorch_lightning.Trainer(max_epochs=20)
         ...     train_segment(segment, trainer, Net(**segment.params), train_loader, valid_loader)
         ...     return trainer.callback_metrics["val_loss"].item()
         >>> population = inloop.PopulationStudy({"rate": inloop.Float(1e-4, 1, log=True)}, interval=2, steps=20)
@@ -83,11 +95,13 @@ def train_segment(segment: Segment, trainer: Any, model: Any, *args: Any, **kwar
     theirs = next(c for c in reversed(type(trainer).__mro__) if c.__name__ == "Trainer")
     package = theirs.__module__.partition(".trainer")[0]
     callback: Any = type("Restart", (Restart, import_module(package).Callback), {})
-    trainer.callbacks.insert(0, callback())  # BaseFinetuning brings back its groups, with their rates, at the start
-    trainer.fit_loop.max_epochs = segment.stop
+    trainer.callbacks.insert(
+        0, callback(segment)
+    )  # BaseFinetuning brings back its groups, with their rates, at the start
+    if trainer.max_epochs is None or -1 < trainer.max_epochs < segment.stop:
+        trainer.fit_loop.max_epochs = segment.stop
     path = None if segment.checkpoint is None else str(segment.checkpoint)
     trainer.fit(model, *args, ckpt_path=path, **kwargs)
-    trainer.save_checkpoint(segment.path)
 
 
 def _groups(optimizer: Any) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from inloop import Trial, ranks
-from inloop.integrations._hook import Fit, Hook, known_direction
+from inloop.integrations._hook import LENT, Fit, Hook, known_direction
 from inloop.integrations._lightning_segment import train_segment as train_segment
 
 _T = TypeVar("_T")
@@ -265,7 +265,7 @@ class LightningPruningCallback(Hook):
         return self._fit
 
     def __reduce__(self) -> Any:
-        given = {k: v for k, v in vars(self).items() if k[0] != "_"}
+        given = {k: v for k, v in vars(self).items() if k[0] != "_" and k not in LENT}
         return _restored, (type(self).__mro__[1], self._packages, given)
 
 

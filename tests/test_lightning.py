@@ -351,6 +351,16 @@ def test_fits_and_copies_have_streams_of_their_own(way):
     assert isinstance(way(hook), Callback)
 
 
+def test_a_hook_that_has_seen_a_fit_is_still_a_reference():
+    hook = LightningPruningCallback(ask(), "val_loss")
+    saved, shown = len(pickle.dumps(hook)), repr(hook)
+    net = Net()
+    net.unpicklable = lambda: None
+    fit(None, net=net, hook=hook)
+    assert len(pickle.dumps(hook)) < saved + 100
+    assert repr(hook) == shown
+
+
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_with_a_fixed_trial_training_goes_to_its_end(mode, monkeypatch):
     monkeypatch.delenv("INLOOP_LEADER", raising=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import itertools
 import logging
 import math
@@ -238,6 +239,66 @@ def test_only_needed_checkpoints_are_there(tmp_path):
     ends = {f"{t.number}-30" for t in study.trials if t.state.name == "COMPLETE"}
     assert {p.name for p in tmp_path.iterdir()} == ends | {"notes.txt", "study"}
     assert FILES["load"](study.best_checkpoint) ** 2 == study.best_value
+
+
+def test_a_checkpoint_may_be_a_link_of_which_the_target_is_left_alone(tmp_path):
+    targets = tmp_path / "targets"
+    targets.mkdir()
+
+    def save(weight, path):
+        target = targets / path.name
+        target.mkdir()
+        (target / "weight").write_text(repr(weight))
+        path.symlink_to(target)
+
+    study = population(folder=tmp_path / "study")
+    study.optimize(descend, save, lambda path: float((path / "weight").read_text()))
+    assert log(study) == log(trained())
+    assert len(list(targets.iterdir())) == sum(len(range(t.user_attrs["start"], reached(t), 5)) for t in study.trials)
+
+
+def test_training_may_work_in_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = population(folder="checkpoints")
+    (tmp_path / "elsewhere").mkdir()
+
+    def train(segment, weight):
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        return descend(segment, weight)
+
+    study.optimize(train, **FILES)
+    assert log(study) == log(trained())
+    assert study.best_checkpoint.is_relative_to(tmp_path / "checkpoints")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_leaves_the_checkpoints_alone():
+    study = population()
+    child = os.fork()
+    if not child:
+        try:
+            del study  # as the end of the process does
+            gc.collect()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    study.optimize(descend, **FILES)
+    assert log(study) == log(trained())
+
+
+def test_a_search_that_is_stopped_ends_after_the_running_segments_and_goes_on():
+    study, segments = population(), []
+
+    def train(segment, weight):
+        segments.append(segment)
+        if len(segments) == 8:
+            study.study.stop()
+        return descend(segment, weight)
+
+    study.optimize(train, **FILES)
+    assert len(segments) == 12
+    study.optimize(train, **FILES)
+    assert log(study) == log(trained())
 
 
 def test_a_checkpoint_may_be_a_folder_and_have_a_suffix(tmp_path):
@@ -897,13 +958,15 @@ def lightning():
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     functional, schedules = torch.nn.functional, torch.optim.lr_scheduler
 
-    def schedule(kind, optimizer, gamma):
+    def schedule(kind, optimizer, gamma, length):
         return {
             "none": lambda: None,
             "thaw": lambda: None,
+            "averaged": lambda: None,
             "step": lambda: schedules.StepLR(optimizer, 2, gamma),
             "exponential": lambda: schedules.ExponentialLR(optimizer, gamma),
             "cosine": lambda: schedules.CosineAnnealingLR(optimizer, 20),
+            "whole length": lambda: schedules.CosineAnnealingLR(optimizer, length),
             "lambda": lambda: schedules.LambdaLR(optimizer, lambda epoch: (1 + epoch) ** -0.5),
             "cycle": lambda: schedules.OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], 20, cycle_momentum=False),
             "warm": lambda: schedules.SequentialLR(
@@ -938,7 +1001,7 @@ def lightning():
 
         def configure_optimizers(self):
             optimizer = torch.optim.SGD([p for p in self.parameters() if p.requires_grad], **self.given)
-            scheduler = schedule(self.kind, optimizer, self.gamma)
+            scheduler = schedule(self.kind, optimizer, self.gamma, self.trainer.max_epochs)
             return optimizer if scheduler is None else {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     class Thaw(pl.callbacks.BaseFinetuning):
@@ -958,10 +1021,9 @@ def lightning():
     def train(segment, kind="none"):
         net = Net(**segment.params, kind=kind)
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-        callbacks = [Thaw()] if kind == "thaw" else []
-        trainer = pl.Trainer(
-            accelerator="cpu", devices=1, logger=False, num_sanity_val_steps=0, callbacks=callbacks, **quiet
-        )
+        callbacks = {"thaw": [Thaw()], "averaged": [pl.callbacks.EMAWeightAveraging(decay=0.9)]}.get(kind, [])
+        options = {"max_epochs": 8, "logger": False, "num_sanity_val_steps": 0, "callbacks": callbacks, **quiet}
+        trainer = pl.Trainer(accelerator="cpu", devices=1, **options)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             train_segment(segment, trainer, net, *loaders)
@@ -971,11 +1033,13 @@ def lightning():
     return train
 
 
-KINDS = ["none", "thaw", "step", "exponential", "cosine", "lambda", "cycle", "warm", "chained", "plateau"]
+KINDS = [
+    "none", "thaw", "step", "exponential", "cosine", "whole length", "lambda", "cycle", "warm", "chained", "plateau"
+]  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "averaged"])
 def test_lightning_goes_on(lightning, kind, tmp_path):
     (tmp_path / "whole").mkdir()
     whole = alone(lambda s: lightning(s, kind), {"rate": 0.1}, 8, 8, tmp_path / "whole")
