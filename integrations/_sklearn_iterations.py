@@ -143,8 +143,11 @@ class Watch:
         self.stopped = False
 
     def __call__(self, step: int, score: float | None) -> bool:
-        """Take the score after ``step`` iterations, None: it has none; return whether to stop."""
-        if score is None:
+        """Take the score after ``step`` iterations, None: it has none; return whether to stop.
+
+        One that is not defined, as the precision of a model that predicts no class yet, tells nothing of the end.
+        """
+        if score is None or math.isnan(score):
             return False
         before = len(self.curve)
         self.curve.append((step, score))

@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Number
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -253,7 +254,8 @@ class Race:
                 trial.report(scores[n], step=candidate.order[n] + 1, stream=FOLDS)
                 trial.report(mean, step=n + 1, stream=MEANS)
         if self._kept:
-            outs = [_as_json(out) for out in candidate.run]
+            # the study has the curves
+            outs = [_as_json({k: v for k, v in out.items() if k != "curve"}) for out in candidate.run]
             trial.set_user_attr(FOLDS_KEPT, {"scores": scores, "outs": outs, "order": candidate.order})
         if candidate.pruned:
             self._call(self.study.tell(trial, state="pruned"))
@@ -326,10 +328,11 @@ def _finite(scores: list[float]) -> bool:
 
 
 def _as_json(value: Any) -> Any:
-    """Return the result of a fold as JSON, without its curve, which the study has."""
+    """Return the result of a fold as JSON."""
     if isinstance(value, Mapping):
-        return {k: _as_json(v) for k, v in value.items() if k != "curve"}
-    return value.item() if isinstance(value, np.generic) else value
+        return {k: _as_json(v) for k, v in value.items()}
+    value = value.item() if isinstance(value, np.generic) else value
+    return float(value) if isinstance(value, Number) and not isinstance(value, int | float) else value
 
 
 def adjusted(scores: list[float], order: list[int], reference: list[float] | None) -> float:

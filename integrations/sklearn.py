@@ -356,7 +356,7 @@ class BayesSearchCV(BaseSearchCV):
         """Draw the folds once, so that every candidate sees the same ones."""
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         expected = cv.get_n_splits(X, y, **params)
-        splits = list(cv.split(X, y, **params))
+        splits = [(_indices(train), _indices(test)) for train, test in cv.split(X, y, **params)]
         if len(splits) != expected:
             raise ValueError(
                 "cv.split and cv.get_n_splits return inconsistent results. "
@@ -584,6 +584,11 @@ def _remembered(X: Any, y: Any) -> tuple[Hashes | None, bool]:
         return fingerprints(known), len(known) > 0.9 * len(hashes)
     except Exception:  # data of any kind: they are no reason to lose a search
         return None, False
+
+
+def _indices(rows: Any) -> Any:
+    """Return rows of a fold in a form that picks rows of anything."""
+    return np.asarray(rows) if isinstance(rows, range) else rows
 
 
 def _objective(scores: Any, name: str | None) -> float:

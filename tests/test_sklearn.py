@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import fractions
 import pickle
 import threading
 import warnings
@@ -20,6 +22,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -959,3 +962,41 @@ def test_choices_that_are_copied_are_known_again():
     search = search_of(SVC(), {"class_weight": weights, "C": [1.0, 10.0]}, sampler="random", n_iter=8).fit(*IRIS)
     tried = {(repr(p["class_weight"]), p["C"]) for p in search.cv_results_["params"]}
     assert len(tried) == 8
+
+
+@pytest.mark.parametrize("kind", [float, np.longdouble, fractions.Fraction, decimal.Decimal])
+def test_a_stored_search_keeps_all_scores(kind, tmp_path):
+    def run(n_iter, storage=None):
+        return BayesSearchCV(
+            DecisionTreeClassifier(random_state=0),
+            {"min_samples_leaf": stats.randint(1, 60)},
+            n_iter=n_iter,
+            cv=3,
+            scoring=lambda e, X, y: {"curve": kind(e.score(X, y)), "depth": kind(-e.get_depth())},
+            refit="curve",
+            sampler="random",
+            random_state=0,
+            storage=storage,
+        ).fit(*IRIS)
+
+    whole, storage = run(6), str(tmp_path / "s.db")
+    run(4, storage)
+    for _ in range(2):  # with two candidates left, and with none
+        again = run(6, storage)
+        for name in ("mean_test_curve", "mean_test_depth", "rank_test_curve"):
+            np.testing.assert_array_equal(again.cv_results_[name], whole.cv_results_[name])
+        assert again.best_index_ == whole.best_index_
+
+
+def test_folds_may_be_ranges():
+    order = np.random.default_rng(0).permutation(150)
+    X, y = IRIS[0][order], IRIS[1][order]
+    ranges = [(range(100), range(100, 150)), (range(50, 150), range(50))]
+    lists = [(list(a), list(b)) for a, b in ranges]
+    options = {"n_iter": 3, "random_state": 0, "pruner": "median", "resource": "iterations"}
+    forest = RandomForestClassifier(12, random_state=0)
+    ours, same = (
+        BayesSearchCV(forest, {"max_depth": [1, 2, 3]}, cv=cv, **options).fit(X, y).cv_results_
+        for cv in (ranges, lists)
+    )
+    np.testing.assert_array_equal(ours["mean_test_score"], same["mean_test_score"])

@@ -693,3 +693,34 @@ def test_pruners_by_name_have_a_rung_after_a_sixth_of_the_iterations(searched, f
     assert search.study_.pruner == SuccessiveHalvingPruner(min_resource=2)
     inside = {t.curves[2].steps[-1] for t in search.study_.trials if t.state.name == "PRUNED" and 1 not in t.curves}
     assert min(inside) == next(s for s in steps(1000, 3.0) if s >= first)
+
+
+# Scores of all kinds
+
+
+def early_nan(estimator, X, y):
+    """Score that is not defined for a model that has learned little."""
+    p = estimator.predict_proba(X)[:, 1]
+    return float(np.mean((p > 0.5) == y)) if p.max() > 0.8 else float("nan")
+
+
+@pytest.mark.parametrize("pruner", ["auto", "median", "halving"])
+def test_a_score_that_is_not_yet_defined_prunes_nobody(pruner):
+    rates = [0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.02, 0.021, 0.022]
+    search = BayesSearchCV(
+        GradientBoostingClassifier(n_estimators=120, max_depth=2, random_state=0),
+        {"learning_rate": rates},
+        n_iter=9,
+        cv=2,
+        scoring=early_nan,
+        sampler="grid",
+        initial_params=[{"learning_rate": rate} for rate in rates],
+        pruner=pruner,
+        resource="iterations",
+        random_state=0,
+    ).fit(*load_breast_cancer(return_X_y=True))
+    curves = [t.curves[1].values for t in search.study_.trials if 1 in t.curves]
+    assert all(np.isfinite(v) for values in curves for v in values)
+    slow = [s for p, s in zip(search.cv_results_["params"], search.cv_results_["status"], strict=True)
+            if p["learning_rate"] < 0.1]  # fmt: skip
+    assert "failed" not in slow
