@@ -332,7 +332,8 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _as_json(v) for k, v in value.items()}
     value = value.item() if isinstance(value, np.generic) else value
-    return float(value) if isinstance(value, Number) and not isinstance(value, int | float) else value
+    known = isinstance(value, int | float) or not isinstance(value, Number)  # JSON has no other number
+    return value if known else float(value)
 
 
 def adjusted(scores: list[float], order: list[int], reference: list[float] | None) -> float:
