@@ -5,7 +5,7 @@ A study is the fold of its events in the order of its log (`inloop.history.Histo
 =============  =====  ========================================================================================
 kind           trial  data
 =============  =====  ========================================================================================
-``study``      -1     header: name, direction, seed, schema, min_reader, attrs
+``study``      -1     header: name, direction, seed, space, retry, schema, min_reader
 ``space``      -1     ``{"id": ..., "space": Space.to_json()}``
 ``enqueued``   -1     ``[space id or None, {name: stored value}, attrs]``
 ``learned``    -1     ``[[uid, name], number there, space id, {name: stored value}, value]``; an earlier study's trial

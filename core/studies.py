@@ -34,7 +34,7 @@ def create_study(
         direction: ``"minimize"`` or ``"maximize"``.
         sampler: A sampler or its name (``"auto"``, ``"gp"``, ``"tpe"``, ``"cmaes"``, ``"random"``, ``"qmc"``); None:
             `AutoSampler`.
-        pruner: A pruner or its name (``"halving"``, ``"median"``, ``"hyperband"``, ``"nop"``); None:
+        pruner: A pruner or its name (``"auto"``, ``"halving"``, ``"median"``, ``"wilcoxon"``, ``"nop"``, ...); None:
             `SuccessiveHalvingPruner`.
         storage: Where its log lives: a file (``"study.db"``), a URL, a `Storage`; None: memory.
         study_name: Its name there; None: one is made up.

@@ -1,7 +1,7 @@
 """A storage served to other processes over a socket, and the storage that is a client of it.
 
 One message is one request or reply: JSON text in the framing of `multiprocessing.connection`, after its
-mutual challenge with a shared key (HMAC). A request is ``[operation, study, argument, argument]``, a reply
+mutual challenge with a shared key (HMAC). A request is ``[operation, study, *arguments]``, a reply
 ``["ok", result]`` or ``["no", error, text]``; nothing that is received is ever unpickled or run. A client that has
 read a log from its start names it by the uid of its first event, too: another one may have got the study's name.
 The connection is authenticated, not encrypted.
