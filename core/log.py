@@ -242,7 +242,7 @@ class Log:
             self._fold(events)
 
     def _fold(self, events: list[Event]) -> None:
-        others = {e[0] for e in events} - {self.worker}
+        others = {e[0] for e in events if e[2] != "study"} - {self.worker}  # nobody is heard of by the header
         if others:
             self._heard.update(dict.fromkeys(others, time.monotonic()))
             self.alone = self._quiet = False

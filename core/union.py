@@ -112,8 +112,12 @@ class Union:
             if child in names and parent not in names:
                 return None
             if parent in names:
-                (on if child in names else off).update(seen.get(parent, ()))
-        if not on or not off or on & off:
+                levels = seen.get(parent, ())
+                side, other = (on, off) if child in names else (off, on)
+                if not other.isdisjoint(levels):
+                    return None  # at once: there may be many parents and patterns
+                side.update(levels)
+        if not on or not off:
             return None
         if isinstance(dist, Categorical):
             return [dist.choices[i] for i in sorted(on)]
