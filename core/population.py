@@ -304,6 +304,10 @@ class PopulationStudy:
             RuntimeError: If no member is left to go on from, or came to the end; caused by the last error. Where all
                 raised one, what made them may pass: the next call tries them again from their last checkpoints.
             KeyboardInterrupt: On Ctrl-C; everything told is kept.
+
+        Note:
+            After ``self.study.stop()`` it returns when the segments up to the next comparison are trained; the next
+            call goes on.
         """
         if (save is None) != (load is None):
             raise TypeError("optimize: give both save and load, or neither.")
@@ -367,7 +371,7 @@ class PopulationStudy:
         mortal: bool = False,
     ) -> None:
         """Train until the end; ``submit`` returns what waits for a segment's value, of workers that may die or not."""
-        self.study._stopped = False
+        self.study.resume()
         while not self.finished and not self.study._stopped:
             asked: list[Segment] = []
             try:

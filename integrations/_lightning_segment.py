@@ -22,8 +22,9 @@ class Restart:
     ``BackboneFinetuning``, change as the first one does, and train on.
     """
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, last: bool) -> None:
         self._segment = segment
+        self._last = last  # whether training ends by itself: weights that are averaged may take an epoch more
         self._given: list[Any] = []
         self._earlier: list[Any] | None = None
 
@@ -48,7 +49,7 @@ class Restart:
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Stop at the end of the segment: the Trainer's own length is what schedules are made for."""
-        if trainer.current_epoch + 1 >= self._segment.stop:
+        if not self._last and trainer.current_epoch + 1 >= self._segment.stop:
             trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
             trainer.should_stop = True
 
@@ -95,11 +96,10 @@ def train_segment(segment: Segment, trainer: Any, model: Any, *args: Any, **kwar
     theirs = next(c for c in reversed(type(trainer).__mro__) if c.__name__ == "Trainer")
     package = theirs.__module__.partition(".trainer")[0]
     callback: Any = type("Restart", (Restart, import_module(package).Callback), {})
-    trainer.callbacks.insert(
-        0, callback(segment)
-    )  # BaseFinetuning brings back its groups, with their rates, at the start
     if trainer.max_epochs is None or -1 < trainer.max_epochs < segment.stop:
         trainer.fit_loop.max_epochs = segment.stop
+    # the first: BaseFinetuning brings back its groups, with their rates, at the start
+    trainer.callbacks.insert(0, callback(segment, last=trainer.max_epochs == segment.stop))
     path = None if segment.checkpoint is None else str(segment.checkpoint)
     trainer.fit(model, *args, ckpt_path=path, **kwargs)
 

@@ -963,6 +963,7 @@ def lightning():
             "none": lambda: None,
             "thaw": lambda: None,
             "averaged": lambda: None,
+            "normed": lambda: None,
             "step": lambda: schedules.StepLR(optimizer, 2, gamma),
             "exponential": lambda: schedules.ExponentialLR(optimizer, gamma),
             "cosine": lambda: schedules.CosineAnnealingLR(optimizer, 20),
@@ -987,7 +988,8 @@ def lightning():
         def __init__(self, rate=0.1, momentum=0.9, decay=0.0, gamma=0.5, kind="none"):
             super().__init__()
             torch.manual_seed(0)
-            self.net = torch.nn.Sequential(torch.nn.Linear(64, 10), torch.nn.Linear(10, 10))
+            between = [torch.nn.BatchNorm1d(10)] if kind == "normed" else []
+            self.net = torch.nn.Sequential(torch.nn.Linear(64, 10), *between, torch.nn.Linear(10, 10))
             self.given, self.kind, self.gamma = {"lr": rate, "momentum": momentum, "weight_decay": decay}, kind, gamma
             self.seen = []
 
@@ -1021,7 +1023,11 @@ def lightning():
     def train(segment, kind="none"):
         net = Net(**segment.params, kind=kind)
         quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-        callbacks = {"thaw": [Thaw()], "averaged": [pl.callbacks.EMAWeightAveraging(decay=0.9)]}.get(kind, [])
+        callbacks = {
+            "thaw": [Thaw()],
+            "averaged": [pl.callbacks.EMAWeightAveraging(decay=0.9)],
+            "normed": [pl.callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=5)],
+        }.get(kind, [])
         options = {"max_epochs": 8, "logger": False, "num_sanity_val_steps": 0, "callbacks": callbacks, **quiet}
         trainer = pl.Trainer(accelerator="cpu", devices=1, **options)
         with warnings.catch_warnings():
@@ -1046,6 +1052,12 @@ def test_lightning_goes_on(lightning, kind, tmp_path):
     parts = alone(lambda s: lightning(s, kind), {"rate": 0.1}, 8, 4, tmp_path)
     assert parts.seen == [seen for seen in whole.seen if seen[0] >= 4]
     assert parts.value == whole.value
+
+
+@pytest.mark.slow
+def test_lightning_renews_the_statistics_of_averaged_weights(lightning, tmp_path):
+    net = alone(lambda s: lightning(s, "normed"), {"rate": 0.1}, 8, 4, tmp_path)
+    assert [epoch for epoch, *_ in net.seen] == [4, 5, 6, 7, 8], "an epoch more, as without segments"
 
 
 @pytest.mark.slow

@@ -259,7 +259,9 @@ USED = {  # name, range, value that is best on a logarithmic scale
 @pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
 @pytest.mark.parametrize(("name", "dist", "best"), USED.values(), ids=USED)
 def test_a_range_used_as_a_rate_is_one(name, dist, best, sampler):
-    objective = lambda t: math.log10((t.params[name] + 1e-9) / best) ** 2 + t.params["other"] ** 2  # noqa: E731
+    def objective(trial):
+        return math.log10((trial.params[name] + 1e-9) / best) ** 2 + trial.params["other"] ** 2
+
     study = inloop.create_study(space={name: dist, "other": Float(-1, 1)}, sampler=sampler, pruner="nop", seed=0)
     rates = [s for s in hints(None, objective, n=80, study=study) if "log=True" in s]  # an edge may be named too
     assert len(rates) == 1
