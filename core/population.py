@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -316,10 +317,20 @@ class PopulationStudy:
         n_jobs = int(n_jobs)
         work = functools.partial(_trained, train, save, load)
         if executor is not None:
-            workers = parallel.Workers(executor)
+            workers, futures = parallel.Workers(executor), []
+
+            def submit(segment: Segment) -> Callable[[], Any]:
+                futures.append(workers.submit(work, segment))
+                result: Callable[[], Any] = futures[-1].result
+                return result
+
             try:
-                self._rounds(lambda s: workers.submit(work, s).result, catch, mortal=True)
+                self._rounds(submit, catch, mortal=True)
             finally:
+                # after an interrupt or an error: the next call trains them again, and saves to the same paths
+                for future in [f for f in futures if not f.cancel()]:
+                    with contextlib.suppress(Exception):
+                        future.result()
                 workers.close()
         elif n_jobs == 1:
             self._rounds(lambda s: functools.partial(work, s), catch)

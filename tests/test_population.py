@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -283,6 +284,28 @@ def test_a_forked_child_leaves_the_checkpoints_alone():
             os._exit(0)
     os.waitpid(child, 0)
     study.optimize(descend, **FILES)
+    assert log(study) == log(trained())
+
+
+def test_no_segment_is_trained_once_optimize_has_raised():
+    begun = []
+
+    def train(segment, weight):
+        begun.append(segment)
+        time.sleep(0.05)
+        if len(begun) == 1:
+            raise ZeroDivisionError
+        return descend(segment, weight)
+
+    with ThreadPoolExecutor(1) as executor:
+        study = population()
+        with pytest.raises(ZeroDivisionError):
+            study.optimize(train, **FILES, executor=executor, catch=())
+        there = len(begun)
+        assert there <= 2
+        time.sleep(0.3)
+        assert len(begun) == there
+        study.optimize(train, **FILES, executor=executor)
     assert log(study) == log(trained())
 
 
