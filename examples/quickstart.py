@@ -30,8 +30,6 @@ from sklearn.model_selection import train_test_split
 
 ROUNDS = 200  # at most; early stopping ends training after so many rounds without a better score:
 PATIENCE = 20
-# early on, large learning rates look better than they are: begin to judge late, and keep half
-PRUNER = inloop.pruners.SuccessiveHalvingPruner(min_resource=30, reduction_factor=2)
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def main() -> None:
     title = f"{name} on breast cancer, at most {ROUNDS} rounds a trial"
     print(f"{title}, early stopping after {PATIENCE}; log loss, lower is better", flush=True)
 
-    pruned = Search("with pruning", fit, data, seed=seed, pruner=PRUNER).run(n)
+    pruned = Search("with pruning", fit, data, seed=seed).run(n)
     rows = [pruned.row()]
     full = Search("without pruning", fit, data, seed=seed, pruner="nop").run(n)
     random = Search("random, without pruning", fit, data, seed=seed, pruner="nop", sampler="random").run(n)
