@@ -73,7 +73,8 @@ def check_same(study: Study, data: str, setup: str) -> None:
         what = "is of other data or other folds"
     elif attrs[_SETUP] != setup:
         what = (
-            "is of another estimator, scoring, objective, return_train_score, eval_set, other choices or fit parameters"
+            "is of another estimator, scoring, objective, error_score, return_train_score, eval_set, other choices or "
+            "fit parameters"
         )
     else:
         return

@@ -456,7 +456,9 @@ class BayesSearchCV(BaseSearchCV):
 
     def _setup(self, estimator: Any, space: SearchSpace, fold: Mapping[str, Any], watched: Sequence[Watched]) -> str:
         """Return a hash of what the scores of a fold depend on besides data and what is stored of the parameters."""
-        options = (self.scoring, self._objective_name(), self.return_train_score)
+        options: tuple[Any, ...] = (self.scoring, self._objective_name(), self.return_train_score)
+        if not math.isnan(self._score_of_failed()):  # NaN, the default, adds nothing: earlier versions wrote none
+            options += (self._score_of_failed(),)
         return setup_hash(estimator, options, watched, fold["fit_params"], fold["score_params"], *space.unstored())
 
     def _study(self, space: SearchSpace, data: str, setup: str) -> Study:
@@ -521,6 +523,10 @@ class BayesSearchCV(BaseSearchCV):
             call(self, trial)
         progress(self.study_, trial)
 
+    def _score_of_failed(self) -> float:
+        """Return what a failed fit counts as; one that raises leaves no score."""
+        return np.nan if self.error_score == "raise" else float(self.error_score)
+
     def _objective_name(self) -> str | None:
         return self.objective or (self.refit if isinstance(self.refit, str) and self.refit != "1se" else None)
 
@@ -536,7 +542,7 @@ class BayesSearchCV(BaseSearchCV):
         if not outs:
             raise ValueError("No fits were performed. Was the CV iterator empty? Were there no candidates?")
         _warn_or_raise_about_fit_failures(outs, self.error_score)
-        self.multimetric_ = fill_scores(outs, np.nan if self.error_score == "raise" else self.error_score)
+        self.multimetric_ = fill_scores(outs, self._score_of_failed())
         return results(race.candidates, n_splits, self._format_results, self.resource == "iterations")
 
     def _keep_best(self, race: Race, table: dict[str, Any], metric: str) -> None:

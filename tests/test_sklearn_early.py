@@ -988,13 +988,16 @@ def test_another_estimator_or_scoring_is_refused(tmp_path):
     weights = np.ones(len(CANCER[0]))
     two = ["accuracy", "roc_auc"]
     search_of(SVC(), GAMMA, scoring=two, refit="accuracy", **options).fit(*CANCER)
-    same = search_of(SVC(verbose=False), GAMMA, scoring=tuple(two), refit="accuracy", **{**options, "n_iter": 3})
-    assert len(same.fit(*CANCER).study_.trials) == 3
+    for n_iter, error_score in [(3, np.nan), (4, "raise")]:
+        alike = {"scoring": tuple(two), "refit": "accuracy", "error_score": error_score, **options, "n_iter": n_iter}
+        same = search_of(SVC(verbose=False), GAMMA, **alike)
+        assert len(same.fit(*CANCER).study_.trials) == n_iter
     for estimator, changed, fitted in [
         (SVC(kernel="poly"), {}, {}),
         (SVC(), {"scoring": "neg_log_loss", "refit": True}, {}),
         (SVC(), {"refit": "roc_auc"}, {}),
         (SVC(), {"return_train_score": True}, {}),
+        (SVC(), {"error_score": 0}, {}),
         (SVC(), {}, {"sample_weight": weights}),
     ]:
         again = search_of(estimator, GAMMA, **{"scoring": two, "refit": "accuracy", **options, **changed})
