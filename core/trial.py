@@ -181,7 +181,7 @@ class Trial:
             self._record.held[stream] = step, value, self._holder()
 
     def open_stream(self, step: int = 0, after: int | None = None) -> int:
-        """Return the stream for one run of training; hooks call this when a fit begins.
+        """Return the stream for one run of training; hooks call this before a fit's first report.
 
         Args:
             step: The step that the run reports first: 0 where training is fresh, whatever its steps count from.

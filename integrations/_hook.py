@@ -31,21 +31,21 @@ class Fit:
     """One fit that reports to a trial.
 
     Attributes:
-        stream: Where its reports go.
         thread: Who trains.
-        report: Reports a value and a step, and returns whether training should stop.
+        begin: Step that its stream is opened for.
         reported: Last step that was reported, -1 before any; of the fit that this one goes on from, too.
-        begin: Step that its stream was opened for.
+        stream: Where its reports go, -1 before the first of them.
+        report: Reports a value and a step, and returns whether training should stop.
         end: Where training has ended: the step that would come next, if a hook says so.
         source: Where the framework keeps its metrics.
         values: The metric's values so far.
     """
 
-    stream: int
     thread: int
-    report: Reporter = _no_stream
-    reported: int = -1
     begin: int = -1
+    reported: int = -1
+    stream: int = -1
+    report: Reporter = _no_stream
     end: int = -1
     source: Any = None
     values: Any = None
@@ -140,26 +140,22 @@ class Hook:
             step: Where training begins.
             after: Last step of earlier training that has a report, if the framework knows; None: the one before.
         """
-        self._refuse_pruned()
+        self._refuse_ended()
         last = self._left if self._left is not None and self._left.end == step else None  # training goes on
         begin, reported = step if after is None else after + 1, -1
         if last is not None:
             begin, reported = max(last.begin, last.reported + 1), last.reported
-        if last is not None and last.begin == begin:  # nothing was reported
-            stream, report = last.stream, last.report
-        else:
-            stream, report = self._open(begin)
-        self._fit = Fit(stream, get_ident(), report, reported, begin)
+        self._fit = Fit(get_ident(), begin, reported)
 
     def _leave(self) -> None:
         """End the fit, which another one may go on from."""
         if self._fit is not None:
             self._left, self._fit = self._fit, None
 
-    def _open(self, step: int) -> tuple[int, Reporter]:
-        """Return the stream of a fit whose first step is ``step``, and what reports there."""
-        self._stream = stream = self.trial.open_stream(step, self._stream)
-        return stream, self._reporter(stream, step)
+    def _open(self, fit: Fit) -> None:
+        """Give a fit its stream; not before it reports: one that fails earlier would leave an empty stream behind."""
+        self._stream = fit.stream = self.trial.open_stream(fit.begin, self._stream)
+        fit.report = self._reporter(fit.stream, fit.begin)
 
     def _reporter(self, stream: int, step: int = 0) -> Reporter:
         """Return what reports to a stream from ``step`` on, except for steps that are there already."""
@@ -174,10 +170,12 @@ class Hook:
 
         return report_new
 
-    def _refuse_pruned(self) -> None:
+    def _refuse_ended(self) -> None:
         known = self.trial.study.history.trials[self.trial.number]  # up to date, where other processes report too
         if known.pruned or known.state is TrialState.PRUNED:
             raise TrialPruned(f"trial {known.number} is pruned; it is not trained any further.")
+        if known.finished:
+            self.trial._refuse("takes no more reports")
 
     def _see(self, fit: Fit, value: float, step: int, last: bool = False) -> bool:
         """Take the metric at ``step``; return whether training should stop.
@@ -190,8 +188,16 @@ class Hook:
         """
         if (step + 1) % self.report_every and not last:
             return False
+        if fit.stream < 0:
+            self._open(fit)
         fit.reported = step
         return fit.report(value, step)
+
+    def _hold(self, fit: Fit, value: float, step: int) -> None:
+        """Have the metric at ``step`` reported if training has ended there, where nothing else would say so."""
+        if fit.stream < 0:
+            self._open(fit)
+        self.trial.hold(value, step, fit.stream)
 
     def _current(self) -> Fit:
         """Return the fit of this thread.

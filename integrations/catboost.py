@@ -70,7 +70,7 @@ class CatBoostPruningCallback(Hook):
         if self._see(fit, values[-1], step):
             return False
         if fit.reported != step:  # nothing says when training ends
-            self.trial.hold(values[-1], step, fit.stream)
+            self._hold(fit, values[-1], step)
         return True
 
     def _begins(self, iteration: int) -> bool:
@@ -81,7 +81,7 @@ class CatBoostPruningCallback(Hook):
         return fit.thread == get_ident() and iteration != fit.values[0] + 1
 
     def _begin(self, info: Any) -> None:
-        self._refuse_pruned()
+        self._refuse_ended()
         source = data, metric = self._choose(info.metrics)
         self._start(self.start + info.iteration - 1)
         fit, taken = self._current(), len(info.metrics[data][metric])

@@ -40,7 +40,7 @@ class KerasPruningCallback(Hook, Callback):
         """Keep nothing: the hook does not need them."""
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._refuse_pruned()
+        self._refuse_ended()
         self._begun = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -83,7 +83,7 @@ class LightGBMPruningCallback(Hook):
             TrialPruned: If the trial is pruned. LightGBM asks for the order when a fit starts, and calls the
                 hook only when the first round is over.
         """
-        self._refuse_pruned()
+        self._refuse_ended()
         return 25
 
     def __call__(self, env: CallbackEnv) -> None:
@@ -100,7 +100,7 @@ class LightGBMPruningCallback(Hook):
         if self._see(fit, value, step, step + 1 == env.end_iteration):
             raise EarlyStopException(step, entries)
         if fit.reported != step:  # should early stopping end the fit now, nothing would say so
-            self.trial.hold(value, step, fit.stream)
+            self._hold(fit, value, step)
 
     def _refuse_machines(self, params: Mapping[str, Any]) -> None:
         given = [n for n in _MACHINES if n in params]

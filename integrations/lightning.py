@@ -137,7 +137,7 @@ class LightningPruningCallback(Hook):
                 lambda same: bool(trainer.strategy.reduce_boolean_decision(same, all=True)),
                 "Launch them from the process that runs the study, by Trainer(strategy='ddp') or 'ddp_spawn'.",
             )
-        self._led(trainer, self._refuse_pruned)
+        self._led(trainer, self._refuse_ended)
         _listen(trainer, package, self)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -150,7 +150,7 @@ class LightningPruningCallback(Hook):
         if not trainer.fast_dev_run:
             goes_on = trainer.global_step > 0
             first = trainer.current_epoch, trainer.global_step + goes_on
-            self._fit = _Course(-1, threading.get_ident(), first=first)
+            self._fit = _Course(threading.get_ident(), first=first)
             if self._last is not None and goes_on:
                 self._fit.reported, self._fit.count = self._last
 
@@ -218,10 +218,9 @@ class LightningPruningCallback(Hook):
         """Report what was taken; return whether training should stop."""
         if fit.stream < 0:
             first = fit.first[self._counts_steps(trainer, fit)]
-            fit.stream, fit.report = self._open(fit.reported + 1 if -1 < fit.reported < first else first)
+            fit.begin = fit.reported + 1 if -1 < fit.reported < first else first
         fit.due = False
-        fit.reported = fit.step
-        return fit.report(fit.values, fit.step)
+        return self._see(fit, fit.values, fit.step, last=True)
 
     def _finish(self, trainer: Any, metrics: Mapping[str, Any]) -> None:
         """Report the last value, if it was not."""

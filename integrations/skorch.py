@@ -35,7 +35,7 @@ class SkorchPruningCallback(Hook, Callback):
 
     def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self._check_direction(self.monitor, known_direction(self.monitor))  # of parameters that were set since
-        self._refuse_pruned()
+        self._refuse_ended()
         self._fit = None
 
     def on_epoch_begin(self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any) -> None:

@@ -113,9 +113,10 @@ class TransformersPruningCallback(Hook, TrainerCallback):
         return name if name.startswith("eval_") else f"eval_{name}"
 
     def _restart(self) -> None:
-        self._refuse_pruned()
+        self._refuse_ended()
         fit = self._current()
-        fit.report = self._reporter(fit.stream)
+        if fit.stream >= 0:
+            fit.report = self._reporter(fit.stream)
 
     def _send(self) -> bool:
         return self._see(self._current(), self._seen[self._name], self._step, last=True)

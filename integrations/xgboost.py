@@ -112,10 +112,7 @@ class XGBoostPruningCallback(Hook, TrainingCallback):
         if type(score) is tuple:  # cv: mean and standard deviation
             score = score[0]
         step = self._first + len(values) - 1
-        if (step + 1) % self.report_every and not last:
-            return None
-        fit.reported = step
-        return score if fit.report(score, step) else None
+        return score if self._see(fit, score, step, last) else None
 
     def _end(self) -> None:
         """Report the last round if it was not: a callback listed earlier may have ended training and hidden it."""

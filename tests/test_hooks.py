@@ -390,7 +390,8 @@ def test_a_fold_is_compared_with_the_same_fold(way):
 
 
 @every_way
-def test_a_fit_that_failed_leaves_the_hook_usable(way):
+@pytest.mark.parametrize(("at", "stream"), [(0, 0), (2, 1)], ids=["before the first report", "later"])
+def test_a_fit_that_failed_leaves_the_hook_usable(way, at, stream):
     trial = ask()
     hook = way.hook(trial)
 
@@ -398,12 +399,12 @@ def test_a_fit_that_failed_leaves_the_hook_usable(way):
         raise KeyError("mine")
 
     with pytest.raises(KeyError):
-        way.fit(Run([hook, way.pause(2, fail)]))
+        way.fit(Run([way.pause(at, fail), hook]))
     errors = []
     other = threading.Thread(target=lambda: errors.append(way.fit(Run([hook]))[1]))
     other.start()
     other.join()
-    assert curve(trial, 1) == dict(enumerate(errors[0]))
+    assert curve(trial, stream) == dict(enumerate(errors[0]))
 
 
 @every_way

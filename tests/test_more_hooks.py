@@ -413,6 +413,32 @@ def test_every_fit_starts_afresh(way):
     assert [list(curve(trial, s)) for s in range(3)] == [steps(way, n) for n in (3, 4, 2)]
 
 
+@pytest.mark.parametrize(("every", "stream"), [(9, 0), (1, 1)], ids=["before the first report", "later"])
+def test_after_a_fit_that_failed(way, every, stream):
+    if isinstance(way, CatBoost) and every > 1:
+        pytest.skip("at every iteration of CatBoost's there is a report that may be the last")
+
+    def fail():
+        raise KeyError("mine")
+
+    trial = ask()
+    hook = way.hook(trial, report_every=every)
+    with raises(way, KeyError, "mine"):
+        way.fit(Run(hook, during=fail))
+    hook.report_every = 1
+    way.fit(run := Run(hook))
+    assert curve(trial, stream) == dict(zip(steps(way, 4), run.seen, strict=True))
+
+
+def test_a_trial_that_has_ended_is_not_trained_again(way):
+    trial = ask()
+    hook = way.hook(trial)
+    trial.study.tell(trial, 1.0)
+    with raises(way, ValueError, "trial 0 is COMPLETE; it takes no more reports"):
+        way.fit(run := Run(hook))
+    assert len(run.seen) <= way.wrapped, "CatBoost calls its callbacks when a round is over"
+
+
 def test_a_fold_is_compared_with_the_same_fold(way):
     study = inloop.create_study(sampler="random", pruner=MedianPruner(n_startup_trials=1), seed=0)
 
