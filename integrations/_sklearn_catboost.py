@@ -10,6 +10,8 @@ import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
 
+from ._sklearn_early import homes
+
 # losses whose raw values are turned into predictions here, the usual one (None) among them
 _OF_CLASSES = (None, "Logloss", "MultiClass")
 _OF_NUMBERS = (None, "RMSE", "MAE", "Quantile", "Huber", "Expectile", "LogCosh", "MAPE", "Lq")
@@ -98,6 +100,8 @@ def reports(estimator: Any, y: Any, test_y: Any, kwargs: Mapping[str, Any]) -> b
         test_y: Targets of the test fold.
         kwargs: Of its ``fit``.
     """
+    if homes(estimator) != {"catboost"}:
+        return False
     params = estimator.get_params()
     if kwargs.get("eval_set") is not None or kwargs.get("use_best_model") or kwargs.get("early_stopping_rounds"):
         return False

@@ -38,6 +38,7 @@ _BY_ROW = {
     "catboost": {"sample_weight": "weight", "baseline": "baseline"},
 }
 _DRAWS = 20  # of groups to watch, from which the most even one is taken
+_PREDICTIONS = ("predict", "predict_proba", "decision_function", "score")  # what scorers ask for
 _FEATURES = ("cat_features", "text_features", "embedding_features")  # of CatBoost, in ``fit`` or as parameters
 
 
@@ -154,6 +155,11 @@ def kind_of(estimator: Any) -> str | None:
 def home(estimator: Any, method: str = "fit") -> str:
     """Return the package that a method of an estimator is of: another one where a subclass has put its own there."""
     return str(getattr(type(estimator), method).__module__).partition(".")[0]
+
+
+def homes(estimator: Any) -> set[str]:
+    """Return the packages that an estimator's methods for scorers are of, see `home`."""
+    return {home(estimator, method) for method in _PREDICTIONS if hasattr(type(estimator), method)}
 
 
 def best_rounds(booster: Any) -> int | None:

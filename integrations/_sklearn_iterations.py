@@ -43,7 +43,7 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params, _num_samples
 
 from . import _sklearn_catboost as catboost
-from ._sklearn_early import ROUNDS, Watched, best_rounds, home, kind_of, quiet, stops_early
+from ._sklearn_early import ROUNDS, Watched, best_rounds, home, homes, kind_of, quiet, stops_early
 from ._sklearn_scores import quick
 
 #: Fits an estimator with the given arguments and tells a `Watch` how it does.
@@ -55,7 +55,6 @@ _FIRST = 3  # the iteration of the first report; earlier ones do not foretell th
 _EPOCHS_RATIO = 3.0**0.5
 _RATIO = 3.0  # where a report costs as much as several steps: a score of a few trees, or a restart of the fit
 _LAST_EPOCH = 27  # epochs of a copy are spent besides the fit, which often converges soon after
-_PREDICTIONS = ("predict", "predict_proba", "decision_function", "score")
 _PARTS = 27  # of the rows, for those who go through them once
 
 
@@ -371,7 +370,7 @@ def _needs_last_step_alone(scorer: Any) -> bool:
 def _predicts_as_usual(estimator: Any) -> bool:
     """Say whether a (nested) pipeline predicts what its `last_step` does, as no subclass has put in its place."""
     while isinstance(estimator, Pipeline):
-        if not {home(estimator, method) for method in _PREDICTIONS} <= {"sklearn", "imblearn"}:
+        if not homes(estimator) <= {"sklearn", "imblearn"}:
             return False
         estimator = estimator.steps[-1][1]
     return True

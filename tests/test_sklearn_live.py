@@ -467,6 +467,31 @@ def test_catboost_that_evaluates_something_of_its_own_is_left_alone(options):
     assert set(search.fit(X, target, **kwargs).study_.trials[0].curves) == {0, 1}
 
 
+def contrary(model, method):
+    """Return a model like this one whose ``method`` says the opposite."""
+    kind = type(model)
+
+    def own(self, *args, **kwargs):
+        return 1 - getattr(kind, method)(self, *args, **kwargs)
+
+    own.__name__ = method  # what scorers find it by
+    return type(kind.__name__, (kind,), {method: own, "__module__": __name__})(**model.get_params())
+
+
+@pytest.mark.parametrize(("method", "scoring"), [("score", None), ("predict", "accuracy")])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if "regressor" not in f])
+def test_a_subclass_is_judged_by_its_own_methods_or_not_at_all(family, method, scoring):
+    options = {"n_iter": 1, "scoring": scoring, "resource": "iterations", "pruner": NEVER, "error_score": "raise"}
+    plain, own = (
+        search_of(model, {"max_depth": [2]}, **options).fit(*CANCER).study_.trials[0]
+        for model in (FAMILIES[family](random_state=0), contrary(FAMILIES[family](random_state=0), method))
+    )
+    assert own.value == pytest.approx(1 - plain.value)
+    assert (2 in own.curves) == (family != "catboost")  # inside its fit it shows no model, but numbers
+    if 2 in own.curves:
+        assert own.curves[2].values == pytest.approx([1 - value for value in plain.curves[2].values])
+
+
 EPOCHS = {
     "mlp": MLPClassifier((8,), max_iter=40, random_state=0),
     "mlp regressor": MLPRegressor(hidden_layer_sizes=(8,), max_iter=40, random_state=0),
