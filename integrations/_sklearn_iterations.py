@@ -7,9 +7,10 @@ import math
 import numbers
 import re
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -309,11 +310,12 @@ class _Fold:
             if failed:
                 return None
             try:
-                known = None if fast is None else fast(view, rows)
-                if known is None:
-                    whole, X = (view, rows) if alone else (_ending_with(self._estimator, view), test()[0])
-                    known = _named(_score(whole, X, y, scorer, params, "raise"))
-                return self._value(known)
+                with _unheard():
+                    known = None if fast is None else fast(view, rows)
+                    if known is None:
+                        whole, X = (view, rows) if alone else (_ending_with(self._estimator, view), test()[0])
+                        known = _named(_score(whole, X, y, scorer, params, "raise"))
+                    return self._value(known)
             except Exception as error:  # the end of the fit, which is scored as usual, shows whether it matters
                 failed = True
                 warnings.warn(
@@ -324,6 +326,20 @@ class _Fold:
                 return None
 
         return score
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep to itself what is warned of a score on the way, such as that no class is predicted yet.
+
+    Only in the main thread, where folds run unless joblib's backend has threads. What is silenced is so for the whole
+    process, and of threads that do so at once the last one may leave it silent.
+    """
+    alone = threading.current_thread() is threading.main_thread()
+    with warnings.catch_warnings() if alone else nullcontext():
+        if alone:
+            warnings.simplefilter("ignore")
+        yield
 
 
 def _named(scores: Any) -> Any:

@@ -16,7 +16,7 @@ from inloop.integrations.sklearn import BayesSearchCV
 from inloop.pruners import ThresholdPruner
 from scipy import stats
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.datasets import load_breast_cancer, load_iris, load_wine
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.metrics import get_scorer, log_loss, make_scorer
@@ -187,6 +187,25 @@ def test_a_report_that_fails_prunes_nothing(error_score, several):
     assert curves(search) == []
     assert "failed" not in search.cv_results_["status"]
     assert all(search.cv_results_["n_splits_run"] > 0)
+
+
+def doubtful(estimator, X, y):
+    if len(estimator.estimators_) < 12:
+        warnings.warn("few trees", UserWarning, stacklevel=2)
+    return estimator.score(X, y)
+
+
+@pytest.mark.parametrize(
+    ("model", "scoring"), [(GaussianNB(), "precision"), (FOREST, doubtful)], ids=["metric", "function"]
+)
+def test_what_is_warned_of_on_the_way_is_not_heard(model, scoring):
+    X, y = make_classification(200, 10, weights=[0.8], n_informative=5, flip_y=0.02, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search = BayesSearchCV(
+            model, {}, n_iter=1, cv=3, scoring=scoring, resource="iterations", pruner=NEVER, error_score="raise"
+        ).fit(X, y)
+    assert curves(search)
 
 
 def test_the_out_of_bag_score_is_that_of_the_whole_forest():
