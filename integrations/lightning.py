@@ -8,7 +8,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ class _Course(Fit):
     Attributes:
         first: The first epoch, and the first optimizer step, of it; 0 where training is fresh.
         validated: Whether a validation has ended.
-        before: The metric when the newest validation began.
+        before: What has begun, the newest ``"validation"`` or epoch of ``"training"``, and the metric at that moment.
         kind: What has ended when the metric is there, ``"validation"`` or ``"training"``; None: not known yet.
         step: Where the metric was taken last, -1 before any.
         count: How often it was taken, over all of training.
@@ -41,7 +41,7 @@ class _Course(Fit):
 
     first: tuple[int, int] = (0, 0)
     validated: bool = False
-    before: Any = None
+    before: dict[str, Any] = field(default_factory=dict)
     kind: str | None = None
     step: int = -1
     count: int = 0
@@ -104,6 +104,7 @@ class LightningPruningCallback(Hook):
     def _settle(self) -> None:
         self._fit = None
         self._last: tuple[int, int] | None = None  # last step reported and count of a fit that may go on
+        self._restored = False  # whether the checkpoint that a fit goes on from had them
         # a process forked off this one has but a copy of a study in memory; this leads it to the study itself
         trial = vars(self)["trial"].trial  # one that was not looked for yet is found on whatever side of a fork
         in_memory = trial is not None and not trial.study._log.storage.shared
@@ -138,6 +139,7 @@ class LightningPruningCallback(Hook):
                 "Launch them from the process that runs the study, by Trainer(strategy='ddp') or 'ddp_spawn'.",
             )
         self._led(trainer, self._refuse_ended)
+        self._restored = False
         _listen(trainer, package, self)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -148,15 +150,21 @@ class LightningPruningCallback(Hook):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if not trainer.fast_dev_run:
-            goes_on = trainer.global_step > 0
+            goes_on = trainer.current_epoch > 0 or trainer.global_step > 0
             first = trainer.current_epoch, trainer.global_step + goes_on
             self._fit = _Course(threading.get_ident(), first=first)
-            if self._last is not None and goes_on:
+            if not goes_on or (trainer.ckpt_path and not self._restored):  # it is no fit of this trial's that goes on
+                self._last = None
+            if self._last is not None:
                 self._fit.reported, self._fit.count = self._last
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if not trainer.fast_dev_run:
+            self._course().before["training"] = trainer.callback_metrics.get(self.monitor)
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run:
-            self._course().before = trainer.callback_metrics.get(self.monitor)
+            self._course().before["validation"] = trainer.callback_metrics.get(self.monitor)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or trainer.fast_dev_run:
@@ -182,7 +190,7 @@ class LightningPruningCallback(Hook):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if (state_dict["study"], state_dict["trial"]) == (self.trial.study.study_name, self.trial.number):
             step, count = state_dict["last"]
-            self._last = step, count
+            self._last, self._restored = (step, count), True
 
     def _look(self, trainer: Any, ended: str) -> None:
         """Have the leader take the metric, and stop training if the trial is pruned."""
@@ -202,12 +210,17 @@ class LightningPruningCallback(Hook):
                 raise self._not_logged(trainer, metrics)
             return False
         value = metrics[self.monitor]
-        if ended == "validation" and value is fit.before:  # training has logged it, for its last batch
+        if value is fit.before.get(ended):  # what has ended has not logged it
             return False
         fit.kind = fit.kind or ended
         step = self._place(trainer, fit)
-        # the same tensor: max_steps has cut an epoch before its validation; the same step: gradients were accumulated
-        if fit.kind != ended or value is fit.values or step <= fit.step:
+        if ended == "training" and step == 0 and self._counts_steps(trainer, fit) and not trainer.should_stop:
+            raise ValueError(
+                "LightningPruningCallback: reports are told apart by trainer.global_step, which is still 0 after an "
+                "epoch; step the optimizers that self.optimizers() gives, which count, or give step='epoch' and "
+                "Trainer(val_check_interval=1.0)."
+            )
+        if fit.kind != ended or step <= fit.step:  # the same step: gradients were accumulated
             return False
         fit.values, fit.step, fit.count, fit.due = value, step, fit.count + 1, True
         stop = fit.count % self.report_every == 0 and self._send(trainer, fit)

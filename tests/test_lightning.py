@@ -277,6 +277,23 @@ def test_steps_as_asked():
         LightningPruningCallback(ask(), "val_loss", step="batch")
 
 
+def test_optimizer_steps_that_lightning_does_not_count():
+    class Manual(Net):
+        automatic_optimization = False
+
+        def training_step(self, batch, index):
+            optimizer = self.optimizers(use_pl_optimizer=False)
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, index))
+            optimizer.step()
+
+    with pytest.raises(ValueError, match=r"by .*global_step, which is still 0 after an epoch"):
+        fit(ask(), net=Manual(), val_check_interval=2)
+    trial = ask()
+    fit(trial, net=Manual())
+    assert list(curve(trial)) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("kwargs", [{}, {"check_val_every_n_epoch": 2}, {"val_check_interval": 0.5}])
 @pytest.mark.parametrize("monitor", ["train_loss", "epoch_loss", "batch_loss", "both_loss"])
 def test_metrics_of_training_are_those_of_their_epoch(monitor, kwargs):
@@ -285,6 +302,20 @@ def test_metrics_of_training_are_those_of_their_epoch(monitor, kwargs):
     means = [sum(net.trained[i : i + 4]) / 4 for i in range(0, 16, 4)]
     values = {"epoch_loss": [0.0, 1.0, 2.0, 3.0], "batch_loss": net.trained[3::4]}.get(monitor, means)
     assert curve(trial) == pytest.approx(dict(enumerate(values)))
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"on_step": False, "on_epoch": True}])
+def test_an_epoch_that_does_not_log_the_metric_reports_nothing(kwargs):
+    class Even(Net):
+        def training_step(self, batch, index):
+            loss = super().training_step(batch, index)
+            if self.current_epoch % 2 == 0:
+                self.log("even_loss", loss, **kwargs)
+            return loss
+
+    trial = ask()
+    fit(trial, net=Even(), hook=LightningPruningCallback(trial, "even_loss", "min"))
+    assert list(curve(trial)) == [0, 2]
 
 
 def test_a_metric_of_training_and_validation_is_that_of_validation():
@@ -439,6 +470,18 @@ def test_a_fit_restored_from_before_its_last_report_goes_on_with_its_curve(fresh
     assert (t.current_epoch, trial.pruned) == (5, True)
     assert list(curve(trial)) == ([2 * (i + 1) for i in range(10)] if kwargs else [*range(5)])
     assert {step: curve(trial)[step] for step in before} == before
+
+
+@pytest.mark.parametrize("hooks", [0, 1], ids=["no hook", "another trial"])
+def test_a_fit_from_a_checkpoint_of_elsewhere_has_a_stream_of_its_own(hooks, tmp_path):
+    elsewhere = trainer(*(LightningPruningCallback(ask(), "val_loss") for _ in range(hooks)), max_epochs=6)
+    elsewhere.fit(Net(), loader(0, 200), loader(200, 300))
+    elsewhere.save_checkpoint(tmp_path / "at6.ckpt")
+    trial = ask()
+    hook = LightningPruningCallback(trial, "val_loss")
+    fit(trial, hook=hook, max_epochs=3)
+    fit(trial, hook=hook, max_epochs=8, ckpt_path=tmp_path / "at6.ckpt")
+    assert [list(curve(trial, s)) for s in range(2)] == [[0, 1, 2], [6, 7]]
 
 
 @pytest.mark.parametrize("on_train_epoch_end", [True, False])
