@@ -559,7 +559,10 @@ def start_of(curve: Curve) -> int:
     That is the first one, or 0 where the first report comes no later than the second comes after it, as it does of
     training from 0 on that reports at 1, 2, 3, ... or at 9, 19, 29, ...
     """
-    first, *others = nsmallest(2, curve.steps) if curve._places is not None else curve.steps[:2]
+    places = curve._places
+    if places is not None and (0 in places or 1 in places):
+        return 0  # as below, but without a look at every report
+    first, *others = nsmallest(2, curve.steps) if places is not None else curve.steps[:2]
     return 0 if first <= (others[0] - first if others else 1) else first
 
 
