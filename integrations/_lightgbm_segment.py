@@ -19,6 +19,8 @@ _OTHER_SEEDS = (
     *("extra_seed", "drop_seed", "objective_seed"),
 )
 
+_BOOSTING = ("boosting", "boosting_type", "boost")
+
 # the number of rounds, which LightGBM prefers to that of the segment
 _ROUNDS = {
     *("num_iterations", "num_iteration", "n_iter", "num_tree", "num_trees", "num_round", "num_rounds", "nrounds"),
@@ -30,7 +32,7 @@ def train_segment(
     segment: Segment,
     params: Mapping[str, Any],
     train_set: lightgbm.Dataset,
-    valid_sets: Sequence[lightgbm.Dataset] = (),
+    valid_sets: lightgbm.Dataset | Sequence[lightgbm.Dataset] = (),
     **kwargs: Any,
 ) -> lightgbm.Booster:
     """Train a segment of an `inloop.PopulationStudy` and save its checkpoint; a step is a boosting round.
@@ -44,14 +46,15 @@ def train_segment(
         params: The parameters that stay. From the second segment on ``seed``, ``bagging_seed``, ... are others:
             LightGBM would begin the random numbers of bagging anew and draw the same rows again.
         train_set: The training set, not constructed yet.
-        valid_sets: What to evaluate on, not constructed either.
+        valid_sets: What to evaluate on, one or several, not constructed either.
         kwargs: Further ones of ``lightgbm.train``, ``valid_names`` for instance.
 
     Returns:
         The booster, of all rounds so far.
 
     Raises:
-        ValueError: If a dataset is constructed or has an ``init_score``, or a parameter is the number of rounds.
+        ValueError: If a dataset is constructed or has an ``init_score``, a parameter is the number of rounds, or the
+            boosting is that of random forests.
 
     Example:
         >>> import inloop, numpy as np
@@ -66,6 +69,8 @@ def train_segment(
         >>> lightgbm.Booster(model_file=population.best_checkpoint).num_trees()
         6
     """
+    if isinstance(valid_sets, lightgbm.Dataset):
+        valid_sets = [valid_sets]
     if any(d._handle is not None for d in (train_set, *valid_sets)):
         raise ValueError(
             "train_segment: a Dataset is constructed already, by an earlier training or construct(); give the "
@@ -81,6 +86,10 @@ def train_segment(
         raise ValueError(
             f"train_segment: a segment has as many rounds as the interval of the population; leave out the "
             f"parameter {rounds[0]}={given[rounds[0]]!r}."
+        )
+    if forest := [name for name in _BOOSTING if given.get(name) in ("rf", "random_forest")]:
+        raise ValueError(
+            f"train_segment: LightGBM cannot go on training with {forest[0]}={given[forest[0]]!r}; take another one."
         )
     if segment.start:
         seeds = [given.pop(name) for name in _SEEDS if name in given]

@@ -150,9 +150,13 @@ def _names(entry: Any) -> tuple[str, str]:
 def _reported_as(metric: str, there: Mapping[str, int]) -> str:
     """Return the name under which LightGBM reports a metric that was asked for as ``metric``.
 
-    Aliases are resolved, and so are the keys of the result of ``cv``, "valid auc-mean".
+    Aliases are resolved, and so are the keys of the result of ``cv``, "valid auc-mean". A custom metric's name may have
+    spaces, too.
     """
-    if metric in there:
-        return metric
-    base, at, rank = metric.removesuffix("-mean").rpartition(" ")[2].partition("@")
-    return _NAMES.get(base, base) + at + rank
+    plain = metric.removesuffix("-mean")
+    for name in (metric, plain, metric.partition(" ")[2], plain.partition(" ")[2]):
+        base, at, rank = name.partition("@")
+        for known in (name, _NAMES.get(base, base) + at + rank):
+            if known in there:
+                return known
+    return metric

@@ -977,6 +977,21 @@ def test_lightgbm_cv(metric, at):
     assert len(results["cvbooster"].predict(X_VALID)) == 3
 
 
+@pytest.mark.parametrize("name", ["mine", "my own", "my own-mean"])
+@pytest.mark.parametrize("asked", ["{}", "{}-mean", "valid {}", "valid {}-mean"])
+def test_lightgbm_cv_of_a_custom_metric(asked, name):
+    trial = ask()
+    results = lightgbm.cv(
+        {**LGB_PARAMS, "objective": "binary", "metric": "auc"},
+        lightgbm.Dataset(X, Y),
+        3,
+        nfold=3,
+        feval=lambda p, data: (name, float(np.mean(p)), False),
+        callbacks=[LightGBMPruningCallback(trial, asked.format(name))],
+    )
+    assert list(curve(trial).values()) == results[f"valid {name}-mean"]
+
+
 def test_lightgbm_cv_of_a_maximised_metric_and_the_training_folds():
     trial = ask(direction="maximize")
     results = lightgbm.cv(

@@ -861,8 +861,8 @@ def test_lightgbm_goes_on(tmp_path):
     data = lightgbm.Dataset(X, y % 2)
     valid = data.create_valid(X_valid, y_valid % 2)
     whole = lightgbm.train({**fixed, "learning_rate": 0.1}, lightgbm.Dataset(X, y % 2), 12)
-    for _ in range(2):  # what a training leaves in a Dataset is not found by the next one
-        parts = alone(lambda s: train_segment(s, fixed, data, [valid]), {"learning_rate": 0.1}, 12, 4, tmp_path)
+    for sets in (valid, [valid]):  # what a training leaves in a Dataset is not found by the next one
+        parts = alone(lambda s, sets=sets: train_segment(s, fixed, data, sets), {"learning_rate": 0.1}, 12, 4, tmp_path)
         assert parts.num_trees() == 12
         assert parts.predict(X_valid) == pytest.approx(whole.predict(X_valid), abs=1e-12)
 
@@ -902,6 +902,9 @@ def test_lightgbm_goes_on(tmp_path):
     for name in lightgbm.basic._ConfigAliases.get("num_iterations"):
         with pytest.raises(ValueError, match=f"leave out the parameter {name}=100"):
             alone(lambda s, name=name: train_segment(s, {**fixed, name: 100}, data), {}, 4, 2, tmp_path)
+    for name in lightgbm.basic._ConfigAliases.get("boosting"):
+        with pytest.raises(ValueError, match=f"cannot go on training with {name}='rf'"):
+            alone(lambda s, name=name: train_segment(s, {**fixed, name: "rf"}, data), {}, 4, 2, tmp_path)
 
     def train(segment):
         return train_segment(segment, fixed, data, [valid]).best_score["valid_0"]["binary_logloss"]
