@@ -22,7 +22,6 @@ from .distributions import (
     from_json,
     level_of,
     names_only,
-    same,
     value_at,
 )
 
@@ -78,11 +77,15 @@ class Space(Mapping[str, Distribution]):
         # the rest is stored as is
         self._coded = {n: d for n, d in self._dists.items() if isinstance(d, Categorical | Sampled)}
         self._weights = {j: d.weights for j, d in enumerate(self.dists) if isinstance(d, Categorical) and d.weights}
+        # child -> parent -> levels of the parent that switch it on
+        self._switches = {
+            c: {p: [level_of(self._dists[p], v) for v in vs] for p, vs in ps.items()} for c, ps in self.when.items()
+        }
         column = {n: j for j, n in enumerate(self.names)}
         # (child column, [(parent column, table of parent levels that switch it on)])
         self._rules: list[tuple[int, list[tuple[int, NDArray[np.bool_]]]]] = [
-            (column[c], [(column[p], _level_table(self._dists[p], vs)) for p, vs in ps.items()])
-            for c, ps in sorted(self.when.items(), key=lambda kv: column[kv[0]])
+            (column[c], [(column[p], _level_table(self._dists[p], levels)) for p, levels in ps.items()])
+            for c, ps in sorted(self._switches.items(), key=lambda kv: column[kv[0]])
         ]
 
     def __getitem__(self, name: str) -> Distribution:
@@ -136,8 +139,10 @@ class Space(Mapping[str, Distribution]):
         return list(on)
 
     def _met(self, name: str, on: Mapping[str, Any]) -> bool:
-        rule = self.when.get(name)
-        return rule is None or all(p in on and any(same(v, on[p]) for v in vs) for p, vs in rule.items())
+        return all(
+            p in on and self._dists[p].contains(on[p]) and level_of(self._dists[p], on[p]) in levels
+            for p, levels in self._switches.get(name, {}).items()
+        )
 
     def decode(self, row: Sequence[float] | Array) -> dict[str, Any]:
         """Return the parameters at one point ``(d,)`` of the unit cube, the active ones only."""
@@ -235,10 +240,7 @@ class Space(Mapping[str, Distribution]):
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON form: distributions by name and conditions by parent level."""
-        when = {
-            c: {p: [level_of(self._dists[p], v) for v in vs] for p, vs in ps.items()} for c, ps in self.when.items()
-        }
-        return {"params": {n: d.to_json() for n, d in self._dists.items()}, "when": when}
+        return {"params": {n: d.to_json() for n, d in self._dists.items()}, "when": self._switches}
 
     @property
     def has_labels(self) -> bool:
@@ -350,7 +352,7 @@ def _parents_first(names: list[str], when: Mapping[str, Mapping[str, Any]]) -> l
     return order
 
 
-def _level_table(dist: Distribution, values: Iterable[Any]) -> NDArray[np.bool_]:
+def _level_table(dist: Distribution, levels: list[int]) -> NDArray[np.bool_]:
     table = np.zeros(dist.levels or 1, bool)
-    table[[level_of(dist, v) for v in values]] = True
+    table[levels] = True
     return table

@@ -253,8 +253,11 @@ NESTED = Space(
         "nesterov": [True, False],
         "layers": Int(1, 3),
         "units2": Int(4, 64, log=True),
+        "width": [1, 1.0],  # one unit, or all of them
+        "depth": Float(0, 1),
     },
     when={
+        "depth": {"width": [1]},
         "nesterov": {"units2": range(40, 65), "opt": ["sgd"]},
         "momentum": {"opt": ["sgd"]},
         "units2": {"layers": [2, 3]},
@@ -270,6 +273,7 @@ def test_conditions_agree_between_rows_and_arrays():
         assert [n for n, a in zip(NESTED.names, m, strict=True) if a] == list(params) == NESTED.active(params)
         assert ("momentum" in params) == (params["opt"] == "sgd")
         assert ("nesterov" in params) == (params["opt"] == "sgd" and params.get("units2", 0) >= 40)
+        assert ("depth" in params) == isinstance(params["width"], int)
         assert np.array_equal(np.isnan(NESTED.encode(params)), ~m)
     assert mask.any(axis=0).all()
 
