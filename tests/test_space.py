@@ -274,6 +274,7 @@ def test_conditions_agree_between_rows_and_arrays():
         assert ("momentum" in params) == (params["opt"] == "sgd")
         assert ("nesterov" in params) == (params["opt"] == "sgd" and params.get("units2", 0) >= 40)
         assert ("depth" in params) == isinstance(params["width"], int)
+        assert NESTED.complete(params, lambda: 0.5) == params
         assert np.array_equal(np.isnan(NESTED.encode(params)), ~m)
     assert mask.any(axis=0).all()
 
