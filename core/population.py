@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -23,7 +24,7 @@ import numpy as np
 from . import parallel, samplers
 from .distributions import Categorical, Distribution, Float, Int, level_of, own, value_at
 from .loop import raise_interrupt
-from .record import COMPLETE, FAILED, PRUNED, RUNNING, FrozenTrial, TrialState
+from .record import COMPLETE, FAILED, LOST, PRUNED, RUNNING, FrozenTrial, TrialState
 from .samplers import StudyStopped
 from .space import Space
 from .studies import create_study
@@ -83,7 +84,8 @@ class PopulationStudy:
 
     Every trial is one of ``study``: its parameters, its curve (the value after so many steps), and as ``user_attrs``
     its ``member``, its ``parent`` (None at first) and ``start``, the step at which it went on from the parent's
-    checkpoint. A study in a storage can be resumed with its folder, by one process at a time.
+    checkpoint. A study in a storage can be resumed with its folder, by one process at a time. A member that was given
+    back meanwhile (its trial is LOST) goes on in a new trial with its parameters.
 
     Args:
         space: Parameters that may change during training.
@@ -157,6 +159,7 @@ class PopulationStudy:
         )
         self._lock = threading.RLock()
         self._members: dict[int, FrozenTrial] = {}
+        self._needed: Counter[Path] = Counter()  # checkpoint -> how many members need it
         self._out: set[int] = set()  # numbers of trials with a segment that was asked for and is not told
         self._error: Exception | None = None
         self._settle()
@@ -193,7 +196,7 @@ class PopulationStudy:
         """Whether all steps are trained."""
         # without the lock, as for `repr`: whoever has that may wait for a logger that shows the population
         members = list(self._members.values())
-        return self._stop == self.steps and bool(members) and not any(map(_runs, members))
+        return self._stop == self.steps and bool(members) and not any(map(_goes_on, members))
 
     def lineage(self, trial: FrozenTrial | int | None = None) -> list[FrozenTrial]:
         """Return the trials that led to ``trial`` (None: the best one), the first ancestor first and itself last."""
@@ -257,7 +260,8 @@ class PopulationStudy:
         """
         with self._lock:
             what = f"tell: trial {segment.number}"
-            if segment.number not in self._out or segment.start != _at(self.study.history.trials[segment.number]):
+            record = self.study.history.trials[segment.number] if segment.number in self._out else None
+            if record is None or segment.start != _at(record):
                 raise ValueError(f"{what}: its segment from step {segment.start} was told before or not asked for.")
             if state is not None and getattr(state, "name", str(state)).upper() != "FAILED":
                 raise ValueError(f"{what}: state must be 'failed' or None, got {state!r}.")
@@ -272,10 +276,12 @@ class PopulationStudy:
                 facts.append(("report", segment.number, (0, segment.stop, value)))
             if state is not None or segment.stop == self.steps:
                 facts.append(_end(segment.number, COMPLETE if value == value and state is None else FAILED, value))
+            needed = self._needs(record)
             self.study._log.write(*facts)
             self._out.discard(segment.number)
-            self._sweep()
-            return self.study.history.trials[segment.number]
+            self._needed.update(self._needs(record))
+            self._release(needed)
+            return record
 
     def optimize(
         self,
@@ -358,13 +364,18 @@ class PopulationStudy:
             save: As in `optimize`.
             load: As in `optimize`.
             trial: Whose schedule; None: the best one's.
-            folder: Where the checkpoints are left; None: nowhere.
+            folder: Where the checkpoints are left, none of a population's; None: nowhere.
 
         Returns:
             The last value: that of the trial again, if training is deterministic.
+
+        Raises:
+            ValueError: If ``folder`` is that of a population.
         """
         with tempfile.TemporaryDirectory(prefix="inloop-") as temporary:
             to, value, checkpoint = Path(folder or temporary).absolute(), np.nan, None
+            if (to / _OWNER).exists():
+                raise ValueError(f"replay: {to} holds the checkpoints of a population; give another folder.")
             to.mkdir(parents=True, exist_ok=True)
             line = self.lineage(trial)
             for start in range(0, _at(line[-1]), self.interval):
@@ -480,7 +491,7 @@ class PopulationStudy:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._members and (there := self._checkpoints()):
             raise ValueError(f"folder: {self.folder} holds checkpoints of another study, such as {there[0].name}.")
-        going_on = [m for m in self._members.values() if _runs(m) and (m.last is None or _value(m) == _value(m))]
+        going_on = [m for m in self._members.values() if _goes_on(m) and (m.last is None or _value(m) == _value(m))]
         for source in filter(None, map(self._source, going_on)):
             if not source.exists():
                 raise ValueError(f"To go on, the study needs the folder of its checkpoints; there is no {source}.")
@@ -494,12 +505,31 @@ class PopulationStudy:
             raise ValueError(f"folder: {self.folder} was given to another study as well; each needs one of its own.")
 
     def _found(self) -> None:
-        """Start the members that there are not yet."""
+        """Start the members that there are not yet, and go on in a new trial with those that are LOST."""
+        found = False
         for slot in range(self.population):
-            if slot not in self._members:
+            member = self._members.get(slot)
+            if member is None:
                 number = self._start().number
                 self.study._log.write(*_place(number, slot, None, 0))
-                self._members[slot] = self.study.history.trials[number]
+            elif member.state is LOST and member.number not in self._out:
+                number = self._successor(slot, member)
+            else:
+                continue
+            self._members[slot], found = self.study.history.trials[number], True
+        if found:
+            self._sweep()
+
+    def _successor(self, slot: int, lost: FrozenTrial) -> int:
+        """Start a trial that is where a lost one was, and return its number."""
+        number, at = self.study._log.create(takes_queued=False).number, _at(lost)
+        facts: list[Fact] = [("params", number, (self.space.id, self.space.pack(lost.params)))]
+        facts += _place(number, slot, _saver(lost), at)
+        if lost.last is not None:
+            facts.append(("report", number, (0, at, _value(lost))))
+        self.study._log.write(*facts)
+        logger.info("trial %d goes on where trial %d was lost, at step %d", number, lost.number, at)
+        return number
 
     def _start(self) -> Trial:
         try:
@@ -531,7 +561,7 @@ class PopulationStudy:
                 value = _value(loser)
                 facts.append(_end(loser.number, PRUNED, None) if value == value else _end(loser.number, FAILED, value))
             facts += [("params", record.number, (self.space.id, self.space.pack(params)))]
-            facts += _place(record.number, slot, donor.number, at)
+            facts += _place(record.number, slot, _saver(donor), at)
             logger.info("trial %d goes on from trial %d at step %d: %s", record.number, donor.number, at, params)
         log.write(*facts)  # all or nothing: a process that dies here leaves the population as it was
         self._members.update({slot: history.trials[r.number] for r, (slot, _, _) in zip(records, moves, strict=True)})
@@ -571,10 +601,8 @@ class PopulationStudy:
 
     def _source(self, record: FrozenTrial) -> Path | None:
         """Return the checkpoint that a member goes on from."""
-        at, start, parent = _at(record), record.user_attrs["start"], record.user_attrs["parent"]
-        if at > start:
-            return self._path(record.number, at)
-        return None if parent is None else self._path(parent, start)
+        saver = _saver(record)
+        return None if saver is None else self._path(saver, _at(record))
 
     def _segment(
         self, record: FrozenTrial, start: int | None = None, checkpoint: Path | None = None, to: Path | None = None
@@ -592,13 +620,25 @@ class PopulationStudy:
         return [p for p in sorted(self.folder.iterdir()) if form.fullmatch(p.name)]
 
     def _sweep(self) -> None:
-        """Remove checkpoints that are neither of finished models, nor gone on from, nor being written."""
-        members = self._members.values()
-        needed = {self._path(m.number, self.steps) for m in members}
-        for m in filter(_runs, members):
-            needed |= {p for p in (self._source(m), self._segment(m).path) if p}
-        for path in set(self._checkpoints()) - needed:
+        """Remove checkpoints that no member needs."""
+        self._needed = Counter(path for m in self._members.values() for path in self._needs(m))
+        for path in set(self._checkpoints()) - set(self._needed):
             _remove(path)
+
+    def _needs(self, member: FrozenTrial) -> list[Path]:
+        """Return a member's checkpoints that must stay: of a finished model, gone on from, being written."""
+        paths = [self._path(member.number, self.steps)]
+        if _goes_on(member):
+            paths += [p for p in (self._source(member), self._segment(member).path) if p]
+        return paths
+
+    def _release(self, paths: list[Path]) -> None:
+        """Remove checkpoints that a member does not need any more, where no other one does."""
+        self._needed.subtract(paths)
+        for path in paths:
+            if self._needed[path] <= 0:
+                del self._needed[path]
+                _remove(path)
 
     def __repr__(self) -> str:
         step = self.steps if self.finished else self._now
@@ -694,6 +734,17 @@ def _remove(path: Path) -> None:
 
 def _runs(record: FrozenTrial) -> bool:
     return record.state is RUNNING
+
+
+def _goes_on(record: FrozenTrial) -> bool:
+    """Return whether there is more to train of a member."""
+    return record.state in (RUNNING, LOST)
+
+
+def _saver(record: FrozenTrial) -> int | None:
+    """Return the number of the trial that has saved the checkpoint where a trial is; None: it starts anew."""
+    parent: int | None = record.user_attrs["parent"]
+    return record.number if _at(record) > record.user_attrs["start"] else parent
 
 
 def _at(record: FrozenTrial) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 import inloop
 import numpy as np
 import pytest
-from inloop import Categorical, Float, Int, PopulationStudy, Space
+from inloop import Categorical, Float, Int, PopulationStudy, Space, TrialState
 from inloop.population import Segment, explored, perturbed
 from inloop.samplers import GridSampler
 from scipy import stats
@@ -224,6 +224,8 @@ def test_a_replay_can_leave_its_checkpoints(tmp_path):
     assert len(list((tmp_path / "again").iterdir())) == 6
     last = tmp_path / "again" / study.best_checkpoint.name
     assert last.read_text() == study.best_checkpoint.read_text()
+    with pytest.raises(ValueError, match=r"replay: .* holds the checkpoints of a population; give another folder"):
+        study.replay(descend, **FILES, folder=study.folder)
 
 
 def test_only_needed_checkpoints_are_there(tmp_path):
@@ -647,6 +649,79 @@ def test_a_study_in_a_file_is_resumed(tmp_path, at):
     assert again.finished
     assert again.schedule() == study.schedule()
     assert again.replay(descend, **FILES) == study.best_value
+
+
+def give_back(study, trials):
+    """Do what any process does that has heard nothing of the worker of running trials."""
+    for trial in trials:
+        study._log.finish(trial, TrialState.LOST, None)
+
+
+def ends(study):
+    """What the members came to, and how."""
+    done = [t for t in study.trials if t.state is TrialState.COMPLETE]
+    return sorted((t.user_attrs["member"], t.value, [list(g) for g in changes(study.schedule(t))]) for t in done)
+
+
+def changes(schedule):
+    """Return a schedule without the places where nothing changes."""
+    return [part for i, part in enumerate(schedule) if not i or part[1] != schedule[i - 1][1]]
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["all", "some"])
+@pytest.mark.parametrize("at", [1, 6, 7, 9, 20, 35])
+def test_members_that_were_given_back_go_on_where_they_were(tmp_path, at, first):
+    kept = {"folder": tmp_path / "checkpoints", "storage": str(tmp_path / "study.db"), "study_name": "pbt"}
+    count = itertools.count(1)
+
+    def train(segment, weight):
+        if next(count) in (at, at + 1):
+            raise KeyboardInterrupt
+        return descend(segment, weight)
+
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt):
+            population(**kept, load_if_exists=True).optimize(train, **FILES)
+        seen = inloop.load_study("pbt", kept["storage"])
+        give_back(seen, [t for t in seen.trials if t.state is TrialState.RUNNING][first:])
+    study = population(**kept, load_if_exists=True)
+    study.optimize(train, **FILES)
+    assert next(count) == 36 + 3, "nothing was trained twice"
+    assert any(t.state is TrialState.LOST for t in study.trials)
+    assert ends(study) == ends(trained())
+    assert study.replay(descend, **FILES) == study.best_value
+    assert FILES["load"](study.best_checkpoint) ** 2 == study.best_value
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("at", [1, 7, 36])
+def test_a_member_that_is_given_back_while_it_trains_trains_once_more(at, n_jobs):
+    study, count = population(), itertools.count(1)
+
+    def train(segment, weight):
+        if next(count) == at:
+            give_back(study.study, [study.trials[segment.number]])
+        return descend(segment, weight)
+
+    study.optimize(train, **FILES, n_jobs=n_jobs)
+    assert next(count) == 36 + 2
+    assert ends(study) == ends(trained())
+
+
+def test_what_tell_costs_does_not_grow_with_the_population():
+    def calls(members):
+        study, seen = population(population=members), []
+        segments = [study.ask() for _ in range(members)]
+        values = [train_file(segment) for segment in segments]
+        study.tell(segments[0], values[0])
+        sys.setprofile(lambda *call: seen.append(call[1]))
+        try:
+            study.tell(segments[1], values[1])
+        finally:
+            sys.setprofile(None)
+        return len(seen)
+
+    assert calls(50) == calls(5)
 
 
 KILLED = """
