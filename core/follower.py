@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from weakref import ref
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary, ref
 
 from .history import History
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+_MOST = 4
 
 
 class Follower:
@@ -19,3 +26,19 @@ class Follower:
         history = self._ref()
         assert history is not None
         return history
+
+
+class Kept(Generic[K, T]):
+    """Values derived from histories, by key: of each history the last few made, as long as it lives."""
+
+    def __init__(self) -> None:
+        self._values: WeakKeyDictionary[History, dict[K, T]] = WeakKeyDictionary()
+
+    def get(self, history: History, key: K, make: Callable[[], T]) -> T:
+        """Return the value of a history under a key, made if it is not there."""
+        values = self._values.setdefault(history, {})
+        if key not in values:
+            if len(values) >= _MOST:  # a union that grows leaves its old forms behind
+                values.pop(next(iter(values)))
+            values[key] = make()
+        return values[key]

@@ -45,7 +45,7 @@ def give(study: Study, stacklevel: int) -> None:
     if history.states[TrialState.COMPLETE] < _ENOUGH or {"edge", "log"} <= study._hinted:
         return
     with study._log.lock:
-        space = study.space or study.sampler.space or history.union.space
+        space = study._searched
         best = [history.trials[i] for i in history.ranking.rows(np.arange(_BEST))]
     if space is None or not all(t.value is not None and math.isfinite(t.value) for t in best):
         return

@@ -49,7 +49,7 @@ def refine(study: Study, quantile: float = 0.2, margin: float = 0.1) -> Space:
     if not margin >= 0:
         raise ValueError(f"refine: margin must be at least 0, got {margin!r}.")
     with study._log.lock:
-        space = study.space or study.sampler.space or study.history.union.space
+        space = study._searched
     complete = [t for t in study.trials if t.state is TrialState.COMPLETE and math.isfinite(_loss(t))]
     if space is None or not complete:
         raise ValueError(f"refine: the study has no complete trial of a finite value: {study!r}.")

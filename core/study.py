@@ -483,12 +483,17 @@ class Study:
         finally:
             self._log.lock.release()
 
+    @property
+    def _searched(self) -> Space | None:
+        """The declared space, else the sampler's, else the union of what trials took; None before any took some."""
+        return self.space or self.sampler.space or self._history.union.space
+
     def _describe(self) -> str:
         best = self._history.best
         top = "" if best is None or best.value is None else f", best {best.value:.6g} at trial {best.number}"
         text = f"<Study {self.study_name!r}: {self.direction}, {self._counts()}{top}, {self.sampler!r}, {self.pruner!r}"
         if isinstance(self.sampler, samplers.AutoSampler):
-            text += f". {self.sampler.describe(self.space or self._history.union.space, self._history)}"
+            text += f". {self.sampler.describe(self._searched, self._history)}"
         return text + ">"
 
     def __reduce__(self) -> Any:

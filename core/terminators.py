@@ -9,10 +9,10 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .follower import Kept
 from .history import History
 from .record import FrozenTrial, TrialState
 from .settings import Settings
@@ -151,7 +151,7 @@ class NoImprovement(Terminator):
     def why(self, study: Study) -> str | None:
         with study._log.lock:
             history = study.history
-            progress = _PROGRESS.setdefault(history, {}).setdefault(self.tolerance, _Progress())
+            progress = _PROGRESS.get(history, self.tolerance, _Progress)
             since = progress.since(history, self.tolerance)
         return f"no improvement for {since} trials." if since >= self.n_trials else None
 
@@ -270,7 +270,7 @@ class _Progress:
         return self._since
 
 
-_PROGRESS: WeakKeyDictionary[History, dict[float, _Progress]] = WeakKeyDictionary()
+_PROGRESS: Kept[float, _Progress] = Kept()
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ class _Model:
         from .samplers.gp import GPSampler
 
         history, gp = study.history, GPSampler()
-        space = study.space or study.sampler.space or history.union.space
+        space = study._searched
         if history.states[TrialState.COMPLETE] < n_trials or space is None:
             return None
         belief = gp.belief(space, history)

@@ -17,6 +17,7 @@ from hyperopt import hp, pyll
 from inloop import Categorical, Float, FrozenTrial, Int, Space
 from inloop.distributions import Distribution, Quantile
 from inloop.events import Event
+from inloop.follower import Kept
 from inloop.history import History
 from inloop.samplers import AutoSampler, Sampler
 from inloop.space import Array
@@ -130,13 +131,9 @@ class HyperoptSampler(Sampler):
             raise TypeError(f"HyperoptSampler: algo must be a name or a function, got {self.algo!r}.")
 
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
-        known = _SEARCHES.setdefault(history, {})
-        key = space, self.algo == "atpe"
-        if key not in known:
-            if len(known) >= 4:  # a union that grows leaves its old forms behind
-                known.pop(next(iter(known)))
-            known[key] = _Search(space, weighted=self.algo != "atpe")
-        return space.decode(known[key].next(self._algorithm, history, number, int(rng.integers(2**31))))
+        weighted = self.algo != "atpe"
+        search = _SEARCHES.get(history, (space, weighted), lambda: _Search(space, weighted))
+        return space.decode(search.next(self._algorithm, history, number, int(rng.integers(2**31))))
 
     @property
     def _algorithm(self) -> Algorithm:
@@ -437,7 +434,7 @@ class _Search:
         return {**doc, **times, "state": hyperopt.JOB_STATE_DONE}
 
 
-_SEARCHES: WeakKeyDictionary[History, dict[tuple[Space, bool], _Search]] = WeakKeyDictionary()
+_SEARCHES: Kept[tuple[Space, bool], _Search] = Kept()
 
 
 def _by_level(dist: Distribution) -> bool:

@@ -6,11 +6,11 @@ import copy
 import math
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..distributions import Categorical, Int
+from ..follower import Kept
 from ..history import History
 from ..space import Array, Space
 from .curves import curves
@@ -71,7 +71,7 @@ class CmaEsSampler(Sampler):
     def ask(self, space: Space, history: History, number: int, rng: np.random.Generator) -> dict[str, Any]:
         units = rng.random((1, len(space)))
         _draw_choices(units[0], space, history)
-        run = _run(self, space, history)
+        run = _RUNS.get(history, (self, space), lambda: _Run(self, space))
         if len(run.columns):
             run.update(history)
             units[0, run.columns] = run.sample(history.seed, number)[0]
@@ -177,13 +177,4 @@ def _draw_choices(units: Array, space: Space, history: History) -> None:
         units[j] = (place + 0.5) / dist.levels
 
 
-_RUNS: WeakKeyDictionary[History, dict[tuple[CmaEsSampler, Space], _Run]] = WeakKeyDictionary()
-
-
-def _run(sampler: CmaEsSampler, space: Space, history: History) -> _Run:
-    known = _RUNS.setdefault(history, {})
-    if (sampler, space) not in known:
-        if len(known) >= 4:  # a union that grows leaves its old forms behind
-            known.pop(next(iter(known)))
-        known[sampler, space] = _Run(sampler, space)
-    return known[sampler, space]
+_RUNS: Kept[tuple[CmaEsSampler, Space], _Run] = Kept()

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..distributions import Categorical, Distribution, Label
+from ..follower import Kept
 from ..history import History
 from ..space import Array, Space
 from . import warp
@@ -40,7 +40,7 @@ def lessons(study: Study, into: Space | None = None) -> tuple[Space | None, list
         into: The space that learns: trials that have no place in it are left out. None: it is not known yet.
     """
     history = study.history
-    space = study.space or study.sampler.space or history.union.space
+    space = study._searched
     told = np.array(history.told, np.int64)
     losses = curves(history).losses(told, len(told))
     told, losses = told[np.isfinite(losses)], losses[np.isfinite(losses)]
@@ -187,7 +187,7 @@ def _spread(n: int, most: int, best: int) -> np.ndarray:
     return np.concatenate([np.arange(best), rest])
 
 
-_EARLIER: WeakKeyDictionary[History, dict[Space, Earlier]] = WeakKeyDictionary()
+_EARLIER: Kept[tuple[Space, int], Earlier] = Kept()
 
 
 def earlier(space: Space, history: History, rest: Array) -> Earlier | None:
@@ -200,10 +200,6 @@ def earlier(space: Space, history: History, rest: Array) -> Earlier | None:
     """
     if not history.earlier:
         return None
-    known = _EARLIER.setdefault(history, {})
-    if space not in known or known[space].count != len(history.earlier):
-        if len(known) >= 4:  # a union that grows leaves its old forms behind
-            known.pop(next(iter(known)))
-        with one_thread():
-            known[space] = Earlier(space, history, rest)
-    return known[space] if known[space].sources else None
+    with one_thread():
+        found = _EARLIER.get(history, (space, len(history.earlier)), lambda: Earlier(space, history, rest))
+    return found if found.sources else None

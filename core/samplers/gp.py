@@ -7,12 +7,11 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..follower import Follower
+from ..follower import Follower, Kept
 from ..history import History
 from ..record import TrialState
 from ..space import Array, Space
@@ -441,18 +440,12 @@ class _Memory(Follower):
         self._fits[key] = fit
 
 
-_MEMORIES: WeakKeyDictionary[History, dict[tuple[GPSampler, Space], _Memory]] = WeakKeyDictionary()
+_MEMORIES: Kept[tuple[GPSampler, Space], _Memory] = Kept()
 
 
 def _memory(sampler: GPSampler, space: Space, history: History) -> _Memory:
-    """Return the memory of a history, kept as long as the history lives."""
-    memories = _MEMORIES.setdefault(history, {})
-    memory = memories.get((sampler, space))
-    if memory is None:
-        if len(memories) >= 4:  # a union that grows leaves its old forms behind
-            memories.pop(next(iter(memories)))
-        memory = memories[sampler, space] = _Memory(space, history)
-    return memory
+    """Return the memory of a history."""
+    return _MEMORIES.get(history, (sampler, space), lambda: _Memory(space, history))
 
 
 def _thin(n: int, most: int, best: int) -> tuple[Rows, Array]:

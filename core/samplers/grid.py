@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import shake_128
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..distributions import Categorical, level_of, value_at
+from ..follower import Kept
 from ..history import History
 from ..space import Space
 from .sampler import Sampler
@@ -232,7 +232,7 @@ class Shuffle:
         return int.from_bytes(digest, "big") & self._mask
 
 
-_WALKS: WeakKeyDictionary[History, dict[Space, _Walk]] = WeakKeyDictionary()
+_WALKS: Kept[Space, _Walk] = Kept()
 
 
 def _distinct(dist: Categorical) -> list[Any]:
@@ -240,8 +240,5 @@ def _distinct(dist: Categorical) -> list[Any]:
 
 
 def _walk(space: Space, history: History) -> _Walk:
-    """Return the walk of a history through a grid, kept as long as the history lives."""
-    walks = _WALKS.setdefault(history, {})
-    if space not in walks:
-        walks[space] = _Walk(space, history.seed)
-    return walks[space]
+    """Return the walk of a history through a grid."""
+    return _WALKS.get(history, space, lambda: _Walk(space, history.seed))

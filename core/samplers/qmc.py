@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ..follower import Kept
 from ..history import History
 from ..space import Array, Space
 from .sampler import Sampler
@@ -53,11 +53,8 @@ class QMCSampler(Sampler):
                 f"QMCSampler: a Sobol sequence has at most {_SOBOL_COLUMNS} columns and the space has {len(space)}; "
                 "use qmc_type='halton'."
             )
-        sequences = _SEQUENCES.setdefault(history, {})
-        key = (self, len(space))
-        if key not in sequences:
-            sequences[key] = _Sequence(self, len(space), history.seed)
-        return space.decode(space.drawn(sequences[key].point(number)[None])[0])
+        sequence = _SEQUENCES.get(history, (self, len(space)), lambda: _Sequence(self, len(space), history.seed))
+        return space.decode(space.drawn(sequence.point(number)[None])[0])
 
 
 class _Sequence:
@@ -91,4 +88,4 @@ class _Sequence:
             self._engine.fast_forward(start - self._engine.num_generated)
 
 
-_SEQUENCES: WeakKeyDictionary[History, dict[tuple[QMCSampler, int], _Sequence]] = WeakKeyDictionary()
+_SEQUENCES: Kept[tuple[QMCSampler, int], _Sequence] = Kept()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..follower import Follower
+from ..follower import Follower, Kept
 from ..history import History
 from ..space import Array, Space
 from .moves import grid, keys, resting, settle
@@ -66,17 +65,12 @@ class Tried(Follower):
         return set(keys(settle(self._space, np.where(np.isnan(units), resting(self._space), units))))
 
 
-_TRIED: WeakKeyDictionary[History, dict[Space, Tried]] = WeakKeyDictionary()
+_TRIED: Kept[Space, Tried] = Kept()
 
 
 def tried(space: Space, history: History) -> Tried:
-    """Return what was tried in ``space``, kept as long as the history lives."""
-    known = _TRIED.setdefault(history, {})
-    if space not in known:
-        if len(known) >= 4:  # a union that grows leaves its old forms behind
-            known.pop(next(iter(known)))
-        known[space] = Tried(space, history)
-    return known[space]
+    """Return what was tried in ``space``."""
+    return _TRIED.get(history, space, lambda: Tried(space, history))
 
 
 @lru_cache(maxsize=4)
