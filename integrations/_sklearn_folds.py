@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from inloop import FrozenTrial, TrialState
 from inloop.history import History
 from inloop.pruners import Pruner
+from inloop.record import Curve
 from inloop.samplers.curves import Curves
 from inloop.space import Array
 from numpy.typing import NDArray
@@ -77,32 +78,62 @@ class FoldsPruner(Pruner):
     alone: float = 3.0
 
     def prune(self, history: History, trial: FrozenTrial, stream: int, since: int = 0) -> bool:
-        latest = [history.trials[number] for number in history.told[-_LATEST:]]
-        folds = Folds.of(history.best, latest, history.sign)
+        known = Outlook.of(history)
+        if known.folds is None:
+            return False
+        if stream == ITERATIONS:
+            return self.inside(known, first(trial, known.folds.n_splits), trial.curves[ITERATIONS])
+        return self.between(known, *by_fold(trial, known.sign))
+
+    def between(self, known: Outlook, run: NDArray[np.int64], losses: Array) -> bool:
+        """Say whether a candidate with these losses of the folds that it has run is to be stopped."""
+        return self._behind(known.folds, run, losses, self.margin if len(run) > 1 else self.alone)
+
+    def inside(self, known: Outlook, fold: NDArray[np.int64], curve: Curve) -> bool:
+        """Say whether a candidate with these reports from inside its first fold is to be stopped."""
+        return self._behind(known.folds, fold, np.array([self._promised(known, curve)]), self.margin)
+
+    def _behind(self, folds: Folds | None, run: NDArray[np.int64], losses: Array, margin: float) -> bool:
         if folds is None:
             return False
-        margin = self.margin
-        if stream == ITERATIONS:
-            run, losses = first(trial, folds.n_splits), np.array([self._promised(latest, trial, history.sign)])
-        else:
-            run, losses = by_fold(trial, history.sign)
-            margin = self.margin if len(run) > 1 else self.alone
         most = margin * folds.noise(run) + _ROUNDING * abs(folds.best)
         return not folds.foretold(run, losses) - folds.best <= most
 
-    def _promised(self, latest: Sequence[FrozenTrial], trial: FrozenTrial, sign: float) -> float:
+    def _promised(self, known: Outlook, curve: Curve) -> float:
         """Return the lowest loss that the first fold may come to."""
-        curve = trial.curves[ITERATIONS]
+        sign = known.sign
         last = sign * curve.values[-1]
         if len(curve) < 2:
             return -math.inf
         before, now = curve.steps[-2], curve.steps[-1]
         ratio = max((self.rounds or math.inf) - now, 0) / (now - before)
-        grown = Growth.of(latest, before, now)
+        grown = Growth.of(known.begun, before, now)
         if grown is not None:
             ratio = min(ratio, grown.ratio + self.margin * grown.deviation)
         gain = min(last - sign * curve.values[-2], 0.0)
         return last + ratio * gain if gain else last
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What the candidates told so far foretell of another one: all that a `FoldsPruner` goes by.
+
+    It does not grow with the search, so it can be kept for each candidate in flight and travel to where that is fitted.
+
+    Attributes:
+        sign: +1 where the study minimises, -1 where it maximises; loss = sign * score.
+        folds: From the latest candidates; None: they are too few.
+        begun: Of these the `first_folds`.
+    """
+
+    sign: float
+    folds: Folds | None
+    begun: list[tuple[Curve, float]]
+
+    @classmethod
+    def of(cls, history: History) -> Outlook:
+        latest = [history.trials[number] for number in history.told[-_LATEST:]]
+        return cls(history.sign, Folds.of(history.best, latest, history.sign), first_folds(latest))
 
 
 @dataclass(frozen=True)
@@ -167,15 +198,13 @@ class Growth:
     deviation: float
 
     @classmethod
-    def of(cls, trials: Iterable[FrozenTrial], before: int, now: int) -> Growth | None:
-        """Return what trials whose first fold is done tell; None: they are too few."""
+    def of(cls, begun: Iterable[tuple[Curve, float]], before: int, now: int) -> Growth | None:
+        """Return what `first_folds` tell; None: they are too few."""
         pairs = []
-        for t in trials:
-            if FOLDS in t.curves and ITERATIONS in t.curves:
-                curve, end = t.curves[ITERATIONS], t.curves[FOLDS].values[0]
-                i, j = curve.place(before), curve.place(now)
-                if i is not None and j is not None:
-                    pairs.append((curve.values[j] - curve.values[i], end - curve.values[j]))
+        for curve, end in begun:
+            i, j = curve.place(before), curve.place(now)
+            if i is not None and j is not None:
+                pairs.append((curve.values[j] - curve.values[i], end - curve.values[j]))
         gained, left = np.array([p for p in pairs if np.isfinite(p).all()]).reshape(-1, 2).T
         scale = float(gained @ gained)
         if len(gained) < LEAST or scale == 0.0:
@@ -183,6 +212,12 @@ class Growth:
         ratio = max(float(gained @ left) / scale, 0.0)
         rest = left - ratio * gained
         return cls(ratio, math.sqrt(float(rest @ rest) / scale * len(rest) / (len(rest) - 1)))
+
+
+def first_folds(trials: Iterable[FrozenTrial]) -> list[tuple[Curve, float]]:
+    """Return the reports from inside the first folds that are done, each with the score of the fold."""
+    done = (t.curves for t in trials if FOLDS in t.curves and ITERATIONS in t.curves)
+    return [(curves[ITERATIONS], curves[FOLDS].values[0]) for curves in done]
 
 
 def by_fold(trial: FrozenTrial, sign: float) -> tuple[NDArray[np.int64], Array]:
@@ -219,6 +254,7 @@ class FoldsCurves(Curves):
         folds = Folds.of(self._best(told), latest, sign) if pruned else None
         if folds is None:
             return out
+        begun = first_folds(latest)
         grown: dict[tuple[int, int], Growth | None] = {}
         for i in pruned:
             trial = trials[rows[i]]
@@ -228,7 +264,7 @@ class FoldsCurves(Curves):
                 curve = trial.curves[ITERATIONS]
                 steps = curve.steps[-2], curve.steps[-1]
                 if steps not in grown:
-                    grown[steps] = Growth.of(latest, *steps)
+                    grown[steps] = Growth.of(begun, *steps)
                 growth = grown[steps]
                 ratio = 0.0 if growth is None else growth.ratio
                 end = curve.values[-1] + ratio * (curve.values[-1] - curve.values[-2])

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -47,8 +48,8 @@ from . import _sklearn_catboost as catboost
 from ._sklearn_early import ROUNDS, Watched, best_rounds, home, homes, kind_of, quiet, stops_early
 from ._sklearn_scores import quick
 
-#: Fits an estimator with the given arguments and tells a `Watch` how it does.
-Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], "Score", "Watch"], None]
+#: Fits an estimator with the given arguments and tells a `Watcher` how it does.
+Family: TypeAlias = Callable[[Any, Sequence[Any], dict[str, Any], "Score", "Watcher"], None]
 
 _JUDGED = ("study", "created", "report", "pruned", "finished")  # kinds of events that pruners go by
 _FIRST = 3  # the iteration of the first report; earlier ones do not foretell the last
@@ -63,30 +64,26 @@ class View:
     """A study as it stood when one of its candidates was proposed, and what that candidate has reported since.
 
     Args:
-        events: The log so far.
+        log: The events so far; what is added to it later counts with `update`. Several views may share it.
     """
 
-    def __init__(self, events: Sequence[Event] = ()) -> None:
+    def __init__(self, log: Sequence[Event] = ()) -> None:
         self._history = History()
-        self._log = list(events)
+        self._log = log
+        self._read = len(log)
         self._folded = 0
-
-    @property
-    def read(self) -> int:
-        """Number of events read from the study's log."""
-        return len(self._log)
 
     @property
     def history(self) -> History:
         """The fold of the events; what is new is folded in when it is looked at."""
-        if self._folded < len(self._log):
-            self._history.apply(self._log[self._folded :])
-            self._folded = len(self._log)
+        if self._folded < self._read:
+            self._history.apply(self._log[self._folded : self._read])
+            self._folded = self._read
         return self._history
 
-    def update(self, events: Sequence[Event]) -> None:
-        """Take in the next events of the study's log."""
-        self._log += events
+    def update(self) -> None:
+        """Take in all of the log."""
+        self._read = len(self._log)
 
     def report(self, number: int, stream: int, step: int, value: float) -> FrozenTrial:
         """Take in a report that the study's log will have later: of two the first counts. Return the trial."""
@@ -96,7 +93,7 @@ class View:
 
     def fork(self) -> View:
         """Return a view for one fold alone, of what pruners go by."""
-        return View([e for e in self._log if e.kind in _JUDGED])
+        return View([e for e in self._log[: self._read] if e.kind in _JUDGED])
 
     def __reduce__(self) -> Any:
         return View, (self.fork()._log,)
@@ -120,24 +117,14 @@ class Score:
         return self.of(view)
 
 
-class Watch:
+class Watcher(ABC):
     """Takes the scores of one fold after some of its iterations, and says when to stop.
 
     It judges by the study as it stood when the candidate was proposed and by the fold's own scores alone, so it gives
     the same answers in any process and at any time.
-
-    Args:
-        pruner: Whom to ask.
-        view: The study at that time.
-        number: The candidate's trial.
-        stream: The stream of this fold.
     """
 
-    def __init__(self, pruner: Pruner, view: View, number: int, stream: int) -> None:
-        self._pruner = pruner
-        self._view = view
-        self._number = number
-        self._stream = stream
+    def __init__(self) -> None:
         #: (iteration, score), in order.
         self.curve: list[tuple[int, float]] = []
         self.stopped = False
@@ -149,13 +136,37 @@ class Watch:
         """
         if score is None or math.isnan(score):
             return False
-        before = len(self.curve)
+        self.stopped = self._prunes(step, score)
         self.curve.append((step, score))
-        history = self._view.history
-        if history.best is not None:
-            record = self._view.report(self._number, self._stream, step, score)
-            self.stopped = self._pruner.prune(history, record, self._stream, before)
         return self.stopped
+
+    @abstractmethod
+    def _prunes(self, step: int, score: float) -> bool: ...
+
+
+class Watch(Watcher):
+    """Asks any pruner.
+
+    Args:
+        pruner: Whom to ask.
+        view: The study at that time.
+        number: The candidate's trial.
+        stream: The stream of this fold.
+    """
+
+    def __init__(self, pruner: Pruner, view: View, number: int, stream: int) -> None:
+        super().__init__()
+        self._pruner = pruner
+        self._view = view
+        self._number = number
+        self._stream = stream
+
+    def _prunes(self, step: int, score: float) -> bool:
+        history = self._view.history
+        if history.best is None:
+            return False
+        record = self._view.report(self._number, self._stream, step, score)
+        return self._pruner.prune(history, record, self._stream, len(self.curve))
 
 
 def run_fold(
@@ -163,7 +174,7 @@ def run_fold(
     X: Any,
     y: Any,
     *,
-    watch: Watch | None,
+    watch: Watcher | None,
     value: Callable[[Any], float],
     watched: Watched,
     **options: Any,
@@ -204,7 +215,7 @@ class _Fold:
         estimator: Any,
         X: Any,
         y: Any,
-        watch: Watch | None,
+        watch: Watcher | None,
         value: Callable[[Any], float],
         watched: Watched,
         options: Mapping[str, Any],
@@ -528,7 +539,7 @@ def of_trees(total: int) -> list[int]:
     return [step for k, step in enumerate(steps(total, _RATIO)) if k < 2 or step <= total / 2]
 
 
-def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     from xgboost.callback import TrainingCallback
 
     due = of_trees(estimator.get_num_boosting_rounds())
@@ -549,7 +560,7 @@ def _xgboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score:
         estimator.callbacks = own
 
 
-def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     from lightgbm.callback import EarlyStopException
 
     def report(env: Any) -> None:
@@ -565,7 +576,7 @@ def _lightgbm(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
     estimator.fit(*args, **{**kwargs, "callbacks": [*(kwargs.get("callbacks") or []), report]})
 
 
-def _catboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _catboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     if not catboost.reports(estimator, args[1], score.y, kwargs):
         estimator.fit(*args, **kwargs)
         return
@@ -577,16 +588,16 @@ def _catboost(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
     catboost.fit_with_reports(estimator, args, kwargs, (score.X, score.y), stop)
 
 
-def _by_trees(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _by_trees(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     _restarted(estimator, "n_estimators", args, kwargs, score, watch)
 
 
-def _by_rounds(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _by_rounds(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     _restarted(estimator, "max_iter", args, kwargs, score, watch)
 
 
 def _restarted(
-    estimator: Any, param: str, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch
+    estimator: Any, param: str, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher
 ) -> None:
     """Fit by scikit-learn's ``warm_start``; the trees are those of one fit."""
     total, seed = getattr(estimator, param), estimator.random_state
@@ -612,7 +623,7 @@ def _restarted(
             estimator.set_params(oob_score=oob)
 
 
-def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _by_epochs(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     """Judge a copy after some epochs of ``partial_fit``; if it goes on, fit the estimator itself as usual."""
     unlike = kwargs.keys() - {"sample_weight"} or getattr(estimator, "class_weight", None) == "balanced"
     several = is_classifier(estimator) and len(np.shape(args[1])) > 1  # labels: no one list of classes
@@ -640,7 +651,7 @@ def _fits_on(judged: Any, *args: Any, **kwargs: Any) -> bool:
     return True
 
 
-def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     """Judge a copy that ``partial_fit`` has shown a ninth and a third of the rows; if it goes on, fit as usual."""
     X: Any = args[0]
     y: Any = args[1] if len(args) > 1 else None
@@ -664,7 +675,7 @@ def _by_parts(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score
     estimator.fit(*args, **kwargs)
 
 
-def _by_callbacks(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _by_callbacks(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     """Fit with a callback of scikit-learn 1.9, whose solvers do not stop when it says so."""
     from sklearn.callback import FitCallback
 
@@ -701,7 +712,7 @@ class _Stopped(Exception):
         self.model = model
 
 
-def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watch) -> None:
+def _skorch(estimator: Any, args: Sequence[Any], kwargs: dict[str, Any], score: Score, watch: Watcher) -> None:
     import torch
 
     callback: Any = import_module("skorch.callbacks").Callback

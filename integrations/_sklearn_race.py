@@ -13,10 +13,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from inloop import FrozenTrial, Study, StudyStopped, Trial, TrialState
+from inloop.events import Event
 from inloop.pruners import NopPruner, Pruner, WilcoxonPruner
+from inloop.record import Curve
 
-from ._sklearn_folds import FOLDS, FOLDS_KEPT, ITERATIONS, MEANS, FoldsPruner, turns
-from ._sklearn_iterations import View, Watch
+from ._sklearn_folds import FOLDS, FOLDS_KEPT, ITERATIONS, MEANS, FoldsPruner, Outlook, turns
+from ._sklearn_iterations import View, Watch, Watcher
 from ._sklearn_space import SearchSpace
 
 #: What scikit-learn returns for one fold, with what `run_fold` adds.
@@ -115,8 +117,10 @@ class Race:
         self._told = len(self.candidates)
         self._running = 0
         self._reference = next((c.in_order for c in self.candidates if not c.pruned and _finite(c.scores)), None)
-        self._judge = None if isinstance(study.pruner, NopPruner) else Judge(study, size)
         self._in_turn = isinstance(study.pruner, FoldsPruner)
+        self._judge: Judge | FoldsJudge | None = None
+        if not isinstance(study.pruner, NopPruner):
+            self._judge = (FoldsJudge if self._in_turn else Judge)(study, size)
         self._fill()
 
     @property
@@ -170,7 +174,7 @@ class Race:
                 rest += itertools.islice(others, most)
         return needed, [(c, f) for _, _, c, f in heapq.nsmallest(most, rest, key=lambda task: task[:2])]
 
-    def watch(self, candidate: Candidate, fold: int, workers: int) -> Watch | None:
+    def watch(self, candidate: Candidate, fold: int, workers: int) -> Watcher | None:
         """Return who judges a fold from inside its fit, None if nobody does.
 
         Only the first fold is judged so: whoever gets through it is good enough to be judged by whole folds. Over
@@ -268,28 +272,31 @@ class Race:
 
 
 class Judge:
-    """Asks the pruner about a candidate as the study stood when the candidate was proposed.
+    """Asks any pruner about a candidate as the study stood when the candidate was proposed.
 
     Args:
         study: The study, which may know more by now.
         size: Number of candidates in flight: each has its own view of the study's log, so a view
-            serves every ``size``-th candidate and reads each event once.
+            serves every ``size``-th candidate and folds each event once.
     """
 
     def __init__(self, study: Study, size: int) -> None:
         self._study = study
         # a test of paired scores needs the scores themselves
-        self._stream = FOLDS if isinstance(study.pruner, WilcoxonPruner | FoldsPruner) else MEANS
-        self._views = [View() for _ in range(size)]
+        self._stream = FOLDS if isinstance(study.pruner, WilcoxonPruner) else MEANS
+        self._log: list[Event] = []
+        self._views = [View(self._log) for _ in range(size)]
+        if study.space is not None:
+            for view in self._views:
+                view.history.provide(study.space)
 
     def open(self, candidate: Candidate) -> None:
         """Bring the candidate's view up to date; it has just been proposed."""
-        view, study = self._view(candidate), self._study
-        if not view.read and study.space is not None:
-            view.history.provide(study.space)
-        view.update(study._log.storage.read(study.study_name, view.read))
+        study = self._study
+        self._log += study._log.storage.read(study.study_name, len(self._log))
+        self._view(candidate).update()
 
-    def watch(self, candidate: Candidate, pruner: Pruner, alone: bool) -> Watch:
+    def watch(self, candidate: Candidate, pruner: Pruner, alone: bool) -> Watcher:
         """Return who judges the first fold from inside its fit.
 
         Args:
@@ -315,6 +322,53 @@ class Judge:
 
     def _view(self, candidate: Candidate) -> View:
         return self._views[candidate.index % len(self._views)]
+
+
+class FoldsJudge:
+    """Asks `FoldsPruner`s, as `Judge` does any; an `Outlook` for each candidate in flight is all that it needs."""
+
+    def __init__(self, study: Study, size: int) -> None:
+        self._study = study
+        self._known = [Outlook.of(study.history)] * size
+
+    def open(self, candidate: Candidate) -> None:
+        """Note what is known; the candidate has just been proposed."""
+        self._known[candidate.index % len(self._known)] = Outlook.of(self._study.history)
+
+    def watch(self, candidate: Candidate, pruner: Pruner, alone: bool) -> Watcher:
+        """Return who judges the first fold from inside its fit."""
+        assert isinstance(pruner, FoldsPruner)
+        return FoldsWatch(pruner, self._of(candidate), candidate.order[0])
+
+    def prunes(self, candidate: Candidate) -> bool:
+        """Say whether the candidate ends after the folds that it has."""
+        pruner, known, scores = self._study.pruner, self._of(candidate), np.array(candidate.scores)
+        assert isinstance(pruner, FoldsPruner)
+        return pruner.between(known, np.array(candidate.order[: len(scores)]), known.sign * scores)
+
+    def _of(self, candidate: Candidate) -> Outlook:
+        return self._known[candidate.index % len(self._known)]
+
+
+class FoldsWatch(Watcher):
+    """Asks a `FoldsPruner` about the first fold of a candidate.
+
+    Args:
+        pruner: Whom to ask.
+        known: What was known when the candidate was proposed.
+        fold: Which one it begins with.
+    """
+
+    def __init__(self, pruner: FoldsPruner, known: Outlook, fold: int) -> None:
+        super().__init__()
+        self._pruner = pruner
+        self._known = known
+        self._fold = np.array([fold])
+        self._reports = Curve()
+
+    def _prunes(self, step: int, score: float) -> bool:
+        self._reports.add(step, score, self._known.sign * score)
+        return self._pruner.inside(self._known, self._fold, self._reports)
 
 
 def break_off(study: Study) -> None:

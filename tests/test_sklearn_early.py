@@ -713,6 +713,26 @@ def test_a_copy_of_a_search_goes_on_where_the_search_is_kept(tmp_path, where):
         assert len(inloop.load_study(search.study_.study_name, storage).trials) == n_iter
 
 
+class Counted(MemoryStorage):
+    """Counts the events that are read."""
+
+    events = 0
+
+    def read(self, study, since, limit=None):
+        found = super().read(study, since, limit)
+        self.events += len(found)
+        return found
+
+
+@pytest.mark.parametrize("pruner", ["median", "auto"])
+def test_each_event_is_read_as_often_whatever_the_number_of_candidates_in_flight(pruner):
+    storages = [Counted(), Counted()]
+    for storage, batch_size in zip(storages, [1, 9], strict=True):
+        options = {"n_iter": 30, "sampler": "random", "pruner": pruner, "batch_size": batch_size}
+        search_of(TREE, {"max_depth": (1, 90)}, storage=storage, **options).fit(*CANCER)
+    assert storages[1].events < 1.5 * storages[0].events
+
+
 def stop_at_number_3(study, trial):
     if trial.number == 3:
         study.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import pairwise
 
 import inloop
@@ -17,8 +18,11 @@ from inloop.integrations._sklearn_folds import (
     FoldsCurves,
     FoldsPruner,
     Growth,
+    first_folds,
     turns,
 )
+from inloop.integrations._sklearn_race import Race
+from inloop.integrations._sklearn_space import SearchSpace
 from inloop.integrations.sklearn import BayesSearchCV
 from inloop.samplers import RandomSampler
 from inloop.samplers.curves import curves, trust
@@ -160,16 +164,16 @@ def test_growth_is_in_units_of_what_was_gained_before():
         off = 0.0 if i < LEAST else (-0.1, 0.1, np.nan)[i - LEAST]
         inside = [(3, start), (9, start + gain), (27, start + gain)]
         end(study, [start + 1.5 * gain + off * gain] * 3, inside)
-        known = Growth.of(study.trials, 3, 9)
+        known = Growth.of(first_folds(study.trials), 3, 9)
         if i < LEAST - 1:
             assert known is None
         elif i < LEAST:
             assert (known.ratio, known.deviation) == (pytest.approx(0.5), pytest.approx(0.0, abs=1e-12))
     assert known.ratio == pytest.approx(0.5, abs=0.05)
     assert 0.01 < known.deviation < 0.1
-    assert Growth.of(study.trials, 3, 27).ratio == pytest.approx(0.5, abs=0.05)
-    assert Growth.of(study.trials, 9, 27) is None  # nobody gained anything there
-    assert Growth.of(study.trials, 3, 5) is None
+    assert Growth.of(first_folds(study.trials), 3, 27).ratio == pytest.approx(0.5, abs=0.05)
+    assert Growth.of(first_folds(study.trials), 9, 27) is None  # nobody gained anything there
+    assert Growth.of(first_folds(study.trials), 3, 5) is None
 
 
 @pytest.mark.parametrize(
@@ -303,6 +307,19 @@ def test_a_best_trial_without_folds_judges_nobody():
     assert not FoldsPruner().prune(study.history, study.history.trials[trial.number], FOLDS)
     losses = curves(study.history).losses(np.array([pruned.number]), len(study.history.told))
     assert np.isfinite(losses).all()
+
+
+def test_what_travels_to_a_fold_does_not_grow_with_the_search():
+    study = inloop.create_study("maximize", seed=0, space=SPACE, sampler=RandomSampler(), pruner=FoldsPruner())
+    race = Race(study, SearchSpace({"x": (0.0, 1.0)}), 700, 3, 1, float, FoldsPruner(30))
+    rng, sizes = np.random.default_rng(0), []
+    while (tasks := race.ready(1)) and len(race.candidates) < 700:
+        for candidate, fold in tasks:
+            if fold == candidate.order[0] and len(race.candidates) in (200, 650):
+                sizes.append(len(pickle.dumps(race.watch(candidate, fold, workers=2))))
+            curve = [(3, rng.random()), (9, rng.random())] if fold == candidate.order[0] else []
+            race.take(candidate, fold, {"test_scores": rng.random(), "curve": curve, "stopped": False})
+    assert sizes[1] < 1.1 * sizes[0]
 
 
 def test_a_row_shows_which_folds_were_run():

@@ -8,7 +8,7 @@ import warnings
 import inloop
 import numpy as np
 import pytest
-from inloop.integrations._sklearn_folds import FoldsPruner
+from inloop.integrations._sklearn_folds import FoldsPruner, Outlook
 from inloop.integrations._sklearn_iterations import most_iterations
 from inloop.integrations._sklearn_scores import quick
 from inloop.integrations._sklearn_space import SearchSpace
@@ -273,7 +273,7 @@ def test_no_limit_is_set_where_the_number_is_not_known(now, promised):
     trial = study.ask()
     for step, value in [(3, 0.1), (9, now)]:
         trial.report(value, step, stream=2)
-    assert FoldsPruner()._promised([], study.history.trials[0], -1.0) == promised
+    assert FoldsPruner()._promised(Outlook.of(study.history), study.history.trials[0].curves[2]) == promised
 
 
 def test_a_pipeline_without_a_last_step():
