@@ -160,3 +160,12 @@ class Ranking:
 def _room(n: int) -> int:
     """Return how many newcomers are kept beside ``n`` others."""
     return 64 + math.isqrt(n) // 2
+
+
+def thinned(first: int, n: int, most: int) -> NDArray[np.int64]:
+    """Return the ``first`` of ``n`` ranks and at most ``most`` of the others, evenly spaced."""
+    left = n - first
+    if left <= most:
+        return np.arange(n)
+    rest = first + ((np.arange(most) + 0.5) * (left / most)).astype(np.int64)
+    return np.concatenate((np.arange(first), rest))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..follower import Follower, Kept
 from ..history import History
+from ..ranking import thinned
 from ..record import TrialState
 from ..space import Array, Space
 from . import warp
@@ -449,13 +450,12 @@ def _memory(sampler: GPSampler, space: Space, history: History) -> _Memory:
 
 
 def _thin(n: int, most: int, best: int) -> tuple[Rows, Array]:
-    """Return ranks (the best ones and some spread over the rest) and how many observations each stands for."""
-    if n <= most:
-        return np.arange(n), np.ones(n)
-    left = most - best
-    each = (n - best) / left
-    spread = best + np.floor((np.arange(left) + 0.5) * each).astype(np.int64)
-    return np.concatenate([np.arange(best), spread]), np.concatenate([np.ones(best), np.full(left, each)])
+    """Return ranks, at most ``most``, the best among them, and how many observations each stands for."""
+    ranks = thinned(best, n, most - best)
+    counts = np.ones(len(ranks))
+    if len(ranks) < n:
+        counts[best:] = (n - best) / (most - best)
+    return ranks, counts
 
 
 def _thinned(history: History, most: int, best: int) -> tuple[Rows, Array]:

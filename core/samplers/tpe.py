@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..history import History
+from ..ranking import thinned
 from ..record import TrialState
 from ..space import Array, Space
 from .earlier import Source, earlier
@@ -106,14 +107,14 @@ class TPESampler(Sampler):
         ok = history.states[TrialState.COMPLETE] + history.states[TrialState.PRUNED]  # failed ones rank behind
         good = min(math.ceil(self.gamma * n), self.max_good, ok)
         every = history.encoded(space).units
-        units = every.take(history.ranking.rows(_ranks(good, n, self.max_others)), 0)
+        units = every.take(history.ranking.rows(thinned(good, n, self.max_others)), 0)
         if not math.isnan(units.sum()) or _is_here(units, model).all():
             return units, good
-        ranks = _ranks(min(n, _LOOK), n, _LOOK)
+        ranks = thinned(min(n, _LOOK), n, _LOOK)
         units = every.take(history.ranking.rows(ranks), 0)
         here = _is_here(units, model)
         good = min(math.ceil(self.gamma * here.sum()), self.max_good, int((here & (ranks < ok)).sum()))
-        return units[here][_ranks(good, int(here.sum()), self.max_others)], good
+        return units[here][thinned(good, int(here.sum()), self.max_others)], good
 
     def _joined(self, units: Array, good: int, sources: Sequence[Source]) -> tuple[Array, int]:
         """Return points with those of earlier studies among them, good ones first, and how many are good.
@@ -127,15 +128,6 @@ class TPESampler(Sampler):
             best.append(s.units[: math.ceil(n * share)])
             others.append(s.units[n:])
         return np.concatenate(best + others), sum(map(len, best))
-
-
-def _ranks(first: int, n: int, spread: int) -> NDArray[np.int64]:
-    """Return the ``first`` of ``n`` ranks and at most ``spread`` of the rest, evenly spaced."""
-    left = n - first
-    if left <= spread:
-        return np.arange(n)
-    rest = first + ((np.arange(spread) + 0.5) * (left / spread)).astype(np.int64)
-    return np.concatenate((np.arange(first), rest))
 
 
 def _is_here(units: Array, model: Layout) -> NDArray[np.bool_]:
