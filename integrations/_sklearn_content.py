@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ._sklearn_report import row_hashes
+from ._sklearn_rows import row_hashes
 
 # Parameters and attributes of estimators that change no score. Not CatBoost's ``metric_period``: its best round is one
 # of those that it has looked at. Nor its ``train_dir``, which in another estimator may name its data.

@@ -14,7 +14,7 @@ from inloop.study import copied
 from ._sklearn_content import content, form
 from ._sklearn_folds import FOLDS_KEPT
 from ._sklearn_race import Candidate, break_off
-from ._sklearn_report import row_hashes
+from ._sklearn_rows import row_hashes
 from ._sklearn_space import SearchSpace
 
 _DATA, _SETUP = "data", "setup"  # user attributes of the study

@@ -33,8 +33,9 @@ from ._sklearn_folds import FoldsCurves, FoldsPruner
 from ._sklearn_hooks import Hooks, Progress
 from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
 from ._sklearn_race import Candidate, Race
-from ._sklearn_report import Hashes, Report, edges, fingerprints, row_hashes, share_known, standard_error
+from ._sklearn_report import Report, edges, standard_error
 from ._sklearn_resume import check_same, enqueue_known, fingerprint, in_memory, resume, setup_hash
+from ._sklearn_rows import Hashes, fingerprints, row_hashes, share_known
 from ._sklearn_segment import train_segment
 from ._sklearn_space import Distinct, SearchSpace, Turns
 from ._sklearn_table import check_complexity, complete_rows, fill_scores, results, simplest

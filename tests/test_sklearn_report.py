@@ -4,7 +4,7 @@ import inloop
 import matplotlib as mpl
 import numpy as np
 import pytest
-from inloop.integrations._sklearn_report import fingerprints, row_hashes, share_known
+from inloop.integrations._sklearn_rows import fingerprints, row_hashes, share_known
 from inloop.integrations.plot import plot_curves, plot_effort
 from inloop.integrations.sklearn import BayesSearchCV, SearchDisplay
 from scipy import sparse, stats
