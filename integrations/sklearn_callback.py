@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from inloop import Trial, TrialPruned
+from inloop import Trial
 from inloop.integrations._hook import Fit, Hook
 from sklearn.callback import FitCallback  # in scikit-learn 1.9 and newer
 from sklearn.metrics import check_scoring
@@ -73,8 +73,8 @@ class SklearnPruningCallback(Hook, FitCallback):
         self._current().source = scores
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        if _is_iteration(context) and self.trial.pruned:
-            raise TrialPruned(f"trial {self.trial.number} is pruned; it is not trained any further.")
+        if _is_iteration(context):
+            self._refuse_ended()
 
     def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> bool:
         fit = self._current()
