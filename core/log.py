@@ -19,7 +19,7 @@ from .events import Event, as_event
 from .forks import forks, hold_over_forks, in_child, members, take_briefly
 from .history import History
 from .record import FrozenTrial, TrialState
-from .storage import Storage
+from .storage import Storage, StudyNotFound
 
 logger = logging.getLogger("inloop")
 
@@ -165,6 +165,17 @@ class Log:
                         _unwritten[trial] = self
                         raise
 
+    def give_up(self, error: Exception) -> None:
+        """Write nothing more unasked, as it cannot be, and say what stays unwritten."""
+        trials = [trial for trial, log in _unwritten.copy().items() if log is self]
+        for trial in trials:
+            _unwritten.pop(trial, None)
+        self._givers.clear()
+        self._beating = False
+        if numbers := [trial.number for trial in trials if trial.unsent and trial.unsent[0]]:
+            what = "parameters and reports of trials %s of study %r could not be written: %s"
+            logger.warning(what, numbers, self.name, error)
+
     def flush_twins(self) -> None:
         """Append what this process has yet to write of the same study, opened another time."""
         for log in {*_unwritten.copy().values()}:
@@ -277,6 +288,8 @@ class Log:
     def give_back(self) -> None:
         """Give running trials back to the processes that this one, which ends, has got them from."""
         with self.lock:
+            if self._givers:
+                self.sync()  # most have ended meanwhile
             for number, giver in [*self._givers.items()]:
                 trial = self.history.trials[number]
                 if trial.worker == self.worker and not trial.finished:
@@ -417,6 +430,9 @@ def _beats(ref: weakref.ref[Log]) -> None:
                     log.storage.settle()
                 return
             log.flush()
+        except StudyNotFound as error:
+            log.give_up(error)
+            return
         except Exception as error:
             logger.warning("the lease of study %r could not be renewed, or reports not be written: %r", log.name, error)
             pause = min(log.lease / 4, _DOZE)
@@ -439,12 +455,17 @@ def _close_all() -> None:
     own = [log for log in members(_logs) if log._born == forks[0]]  # not the parent's
     for log in {*_unwritten.copy().values(), *(log for log in own if log._givers)}:
         try:
-            if time.monotonic() > deadline:
+            left = deadline - time.monotonic()
+            if left < 0 or not log.lock.acquire(timeout=left):
                 raise TimeoutError(f"the end of this process has taken {_EXIT:g} s so far")
-            log.flush()
-            log.give_back()
+            try:
+                log.storage.hurry(left)
+                log.flush()
+                log.give_back()
+            finally:
+                log.lock.release()
         except Exception as error:
-            logger.warning("parameters and reports of study %r could not be written: %r", log.name, error)
+            log.give_up(error)  # once and for all: two hooks may call this
     for log in own:
         if take_briefly(log.lock):  # or else another thread waits there, for a lost server for instance
             try:

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import copy
 import functools
+import gc
 import multiprocessing
 import os
 import pickle
@@ -714,6 +715,80 @@ def test_a_trial_of_a_study_in_memory_reports_from_another_process(context):
     assert trial.should_prune()
     assert study.trials[3].curve == {0: 1.0, 1: 2.0}
     assert study.tell(trial, 0.0).state is TrialState.PRUNED
+
+
+SEARCHES_IN_A_FUNCTION = """
+    import joblib, inloop, time
+    from concurrent.futures import ProcessPoolExecutor
+    from joblib.externals.loky import get_reusable_executor
+
+    def fold(trial, i):
+        trial.report(float(i), 0, stream=i)
+        return 1.0
+
+    def search(executor):
+        study = inloop.create_study(sampler="random", seed=0)
+        study.optimize(lambda trial: sum(executor.map(fold, [trial, trial], [0, 1])), n_trials=2)
+
+    if __name__ == "__main__":
+        executor = {}(2)
+        search(executor)
+        start = time.monotonic()
+        executor.shutdown()
+        assert time.monotonic() - start < 15
+"""
+
+
+@pytest.mark.parametrize("pool", ["ProcessPoolExecutor", "get_reusable_executor"])
+def test_workers_of_a_study_that_is_gone_end_at_once_and_quietly(pool, tmp_path):
+    (tmp_path / "script.py").write_text(textwrap.dedent(SEARCHES_IN_A_FUNCTION).format(pool))
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_a_study_in_memory_that_is_gone_will_not_get_is_told_once(caplog):
+    study = inloop.create_study(seed=0, lease=0.4, pruner="nop")
+    elsewhere = study._log.storage.elsewhere()
+    client = inloop.study.Study(study.study_name, elsewhere, study.sampler, study.pruner, None, 0.4).ask()
+    name = study.study_name
+    del study
+    gc.collect()
+    client.report(1.0, 0)
+    wait_until(lambda: caplog.messages)
+    time.sleep(0.5)
+    assert len(caplog.messages) == 1
+    said = f"parameters and reports of trials [0] of study {name!r} could not be written: No study named"
+    assert caplog.messages[0].startswith(said)
+    with pytest.raises(inloop.StudyNotFound, match="memory of another process"):
+        client.should_prune()
+
+
+ENDS_WITHOUT_ITS_SERVER = """
+    import sys, time
+    import inloop
+    inloop.log._EXIT = 1.0
+    study = inloop.create_study(storage=sys.argv[1], study_name="s", sampler="random")
+    trial = study.ask()
+    trial.report(1.0, 0)
+    print("reported", flush=True)
+    sys.stdin.readline()
+    trial.report(1.0, 1)
+"""
+
+
+def test_the_end_of_a_process_does_not_wait_long_for_a_server(tmp_path):
+    (tmp_path / "key").write_bytes(b"a key of the test")
+    storage = inloop.storage.SqliteStorage(tmp_path / "s.db")
+    with storage, inloop.storage.Server(storage, authkey=b"a key of the test") as server:
+        url = f"inloop://127.0.0.1:{server.address[1]}?authkey-file={tmp_path / 'key'}"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(ENDS_WITHOUT_ITS_SERVER), url], **pipes)
+        assert process.stdout.readline() == "reported\n"
+    start = time.monotonic()
+    _, said = process.communicate("go\n", timeout=100)
+    assert time.monotonic() - start < 15  # a server may restart within 30
+    assert said.count("\n") == 1 + said.count("could not be renewed")
+    assert "parameters and reports of trials [0] of study 's' could not be written" in said
 
 
 def forked(study, queue):

@@ -667,13 +667,36 @@ def is_closed(peer):
     return True
 
 
-def test_a_server_that_is_gone_is_named(tmp_path):
+@pytest.mark.parametrize("hurries", [False, True])
+def test_a_server_that_is_gone_is_named(hurries):
     server = Server(MemoryStorage())
-    client = ClientStorage(server.address, server.authkey, patience=0.3)
+    client = ClientStorage(server.address, server.authkey, patience=30.0 if hurries else 0.3)
     client.create("s", header())
     server.close()
+    if hurries:
+        client.hurry(0.3)
     with pytest.raises(StorageError, match=rf"No answer from the server at 127.0.0.1:{server.address[1]} in 0.3 s"):
         client.names()
+
+
+@pytest.mark.parametrize("met", [False, True])
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_study_in_memory_that_is_gone_is_not_found_at_once(taken, met):
+    storage = MemoryStorage()
+    storage.create("s", header())
+    client = storage.elsewhere()
+    if met:
+        assert client.names() == ["s"]
+    client, address, thread = pickle.loads(pickle.dumps(client)), client.address, storage._server._thread
+    del storage
+    gc.collect()
+    thread.join(10)
+    start = time.monotonic()
+    said = f"No study named 's' in the memory of another process.*{address[1]}"
+    other = Server(MemoryStorage(), *address) if taken else contextlib.nullcontext()
+    with other, pytest.raises(StudyNotFound, match=said):
+        client.read("s", 0)
+    assert time.monotonic() - start < 2
 
 
 @pytest.mark.parametrize(("host", "why"), [("127.0.0.1", "refused"), ("no.such.host.invalid", "")])
@@ -945,8 +968,7 @@ def test_a_storage_in_memory_that_nobody_has_any_more_leaves_nothing():
         del study, trial
         gc.collect()
         assert storage() is None
-        client.patience = 0.0
-        with pytest.raises(StorageError):
+        with pytest.raises(StudyNotFound):
             client.names()
     deadline = time.monotonic() + 10
     while listening() - before and time.monotonic() < deadline:

@@ -121,7 +121,9 @@ class MemoryStorage(Storage):
             if self._server is None:
                 self._server = Server(weakref.proxy(self))  # whose threads must not keep the storage
                 weakref.finalize(self, self._server._leave).atexit = False  # until then others may read what is left
-            return ClientStorage(self._server.address, self._server.authkey)
+            client = ClientStorage(self._server.address, self._server.authkey)
+            client.lasting = False
+            return client
 
     def __deepcopy__(self, memo: dict[int, object]) -> MemoryStorage:
         return self  # a storage is a place

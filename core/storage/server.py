@@ -248,6 +248,10 @@ class ClientStorage(Storage):
             never answered is given up after 2.5 s if nothing listens at its address. A connection that has gone silent
             is waited for as long; then a new one is tried, for as long again.
 
+    Attributes:
+        lasting: Whether a server that is gone may come back. What another process has in its memory does not: where
+            nothing listens for it any more, its studies are not found.
+
     Raises:
         PermissionError: By every method, if the server has another key.
         StorageError: By every method, if the server could not be reached.
@@ -258,6 +262,7 @@ class ClientStorage(Storage):
         self.address = (str(host), int(port))
         self.authkey = authkey
         self.patience = patience
+        self.lasting = True
         self._link = _Link()
         self._met = False  # whether the server has ever answered
         self._uids: dict[str, str] = {}  # study -> uid of its log's first event
@@ -307,6 +312,10 @@ class ClientStorage(Storage):
                 break
         return events
 
+    def hurry(self, seconds: float) -> None:
+        self.patience = min(self.patience, seconds)
+        self.close()  # a connection waits for as long as it was opened for
+
     def close(self) -> None:
         link = self._link
         with link.lock:
@@ -318,7 +327,7 @@ class ClientStorage(Storage):
             raise StorageError(f"{request[0]}: {len(text)} bytes at once; the server takes {MAX_MESSAGE}.")
         if self._link.pid != os.getpid():  # a forked child must not talk on its parent's connection
             self._link = _Link()
-        answer, repeated = self._exchange(text)
+        answer, repeated = self._exchange(text, request[1])
         reply = json.loads(answer)
         if reply[0] == "ok":
             return reply[1]
@@ -326,8 +335,8 @@ class ClientStorage(Storage):
             return None  # it was done the first time
         raise _error(*reply[1:])
 
-    def _exchange(self, request: bytes) -> tuple[bytes, bool]:
-        """Return the reply, and whether the request had to be repeated."""
+    def _exchange(self, request: bytes, study: str) -> tuple[bytes, bool]:
+        """Return the reply to a request about a study, and whether it had to be repeated."""
         link, start, pause, repeated = self._link, time.monotonic(), 0.02, False
         with link.lock:
             while True:
@@ -339,9 +348,13 @@ class ClientStorage(Storage):
                     return connection.recv_bytes(), repeated
                 except AuthenticationError:
                     link.hang_up()
+                    if not self.lasting:  # somebody else has got the port
+                        raise self._gone(study) from None
                     raise PermissionError(f"The server at {self._place} has another authkey.") from None
                 except (OSError, EOFError, AssertionError) as error:
                     link.hang_up()
+                    if not self.lasting and isinstance(error, ConnectionRefusedError):
+                        raise self._gone(study) from None
                     passed = time.monotonic() + pause - start
                     absent = isinstance(error, ConnectionRefusedError | socket.gaierror) and not self._met
                     if absent and passed > min(self.patience, _FIRST):
@@ -361,12 +374,16 @@ class ClientStorage(Storage):
                 time.sleep(pause)
                 pause = min(2 * pause, 1.0)
 
+    def _gone(self, study: str) -> StudyNotFound:
+        why = f"which has ended, has let go of it or runs on another machine ({self._place})"
+        return StudyNotFound(study, [], f"the memory of another process, {why}")
+
     @property
     def _place(self) -> str:
         return f"{self.address[0]}:{self.address[1]}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ClientStorage, (self.address, self.authkey, self.patience), {"_met": self._met}
+        return ClientStorage, (self.address, self.authkey, self.patience), {"_met": self._met, "lasting": self.lasting}
 
     def __repr__(self) -> str:
         return f"ClientStorage({self.address!r})"

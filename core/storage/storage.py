@@ -134,6 +134,9 @@ class Storage(ABC):
         """Return a storage with the same logs that can be pickled to another process of this machine."""
         return self
 
+    def hurry(self, seconds: float) -> None:  # noqa: B027
+        """Wait for others no longer than ``seconds`` from now on, where that can be changed: this process ends."""
+
     def settle(self) -> None:  # noqa: B027
         """Tidy up while nobody waits: a search has ended, or its process has been idle for a while."""
 
