@@ -1,12 +1,17 @@
-"""Scores on the way through a fit that cost less than scikit-learn's own, and are the same."""
+"""Scores on the way through a fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import log_loss
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 
 
 def quick(scorer: Any, y: Any) -> Callable[[Any, Any], float | None] | None:
@@ -43,3 +48,46 @@ def quick(scorer: Any, y: Any) -> Callable[[Any, Any], float | None] | None:
         return float(np.log(np.clip(own, least, 1.0 - least)).mean(dtype=np.float64))
 
     return score
+
+
+@dataclass(frozen=True)
+class Score:
+    """Takes an estimator as it is after some iterations, returns its score on the fold's test rows.
+
+    Attributes:
+        X: The rows, as the last step of the estimator takes them.
+        y: Their targets.
+        of: Takes an estimator; returns None where there is no score.
+    """
+
+    X: Any
+    y: Any
+    of: Callable[[Any], float | None]
+
+    def __call__(self, view: Any) -> float | None:
+        return self.of(view)
+
+
+def needs_last_step_alone(scorer: Any) -> bool:
+    """Say whether a scorer only asks for predictions: one of scikit-learn, not a function of the user."""
+    scorers = scorer._scorers.values() if isinstance(scorer, _MultimetricScorer) else [scorer]
+    return all(isinstance(s, _BaseScorer | _PassthroughScorer) for s in scorers)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Keep to itself what is warned of a score on the way, such as that no class is predicted yet.
+
+    Only in the main thread, where folds run unless joblib's backend has threads. What is silenced is so for the whole
+    process, and of threads that do so at once the last one may leave it silent.
+    """
+    alone = threading.current_thread() is threading.main_thread()
+    with warnings.catch_warnings() if alone else nullcontext():
+        if alone:
+            warnings.simplefilter("ignore")
+        yield
+
+
+def named(scores: Any) -> Any:
+    """Return what a scorer gave with texts as names of metrics, as columns of a table and a storage have them."""
+    return {str(name): score for name, score in scores.items()} if isinstance(scores, dict) else scores

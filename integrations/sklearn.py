@@ -29,9 +29,11 @@ from sklearn.utils.validation import _check_method_params, check_is_fitted
 from . import _sklearn_dispatch as dispatch
 from ._sklearn_display import SearchDisplay
 from ._sklearn_early import Watched, fix_rounds, groups_apart
+from ._sklearn_families import family_of
 from ._sklearn_folds import FoldsCurves, FoldsPruner
 from ._sklearn_hooks import Hooks, Progress
-from ._sklearn_iterations import family_of, last_step, most_iterations, run_fold
+from ._sklearn_iterations import most_iterations, run_fold
+from ._sklearn_pipelines import last_step
 from ._sklearn_race import Candidate, Race
 from ._sklearn_report import Report, edges, standard_error
 from ._sklearn_resume import check_same, enqueue_known, fingerprint, in_memory, resume, setup_hash

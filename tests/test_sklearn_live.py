@@ -11,7 +11,8 @@ import inloop
 import joblib
 import numpy as np
 import pytest
-from inloop.integrations._sklearn_iterations import most_iterations, steps
+from inloop.integrations._sklearn_families import steps
+from inloop.integrations._sklearn_iterations import most_iterations
 from inloop.integrations.sklearn import BayesSearchCV
 from inloop.pruners import PercentilePruner, SuccessiveHalvingPruner, ThresholdPruner
 from scipy import stats
