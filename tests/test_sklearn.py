@@ -13,7 +13,7 @@ import inloop
 import joblib
 import numpy as np
 import pytest
-from inloop.integrations._sklearn_race import adjusted
+from inloop.integrations._sklearn_judge import adjusted
 from inloop.integrations._sklearn_space import WHICH, SearchSpace, distribution
 from inloop.integrations.sklearn import BayesSearchCV
 from inloop.pruners import MedianPruner, PercentilePruner, SuccessiveHalvingPruner, ThresholdPruner, WilcoxonPruner
