@@ -80,7 +80,8 @@ class Log:
         #: Random name of this process in the log.
         self.worker = os.urandom(8).hex()
         self._seq = 0
-        self._givers: dict[int, tuple[str, float]] = {}  # trial -> worker that it came from, and its lease
+        self._givers: dict[int, tuple[str, float]] = {}  # trial -> worker that it first came from, and its lease
+        self._took: dict[int, float] = {}  # trial -> when it was last taken over
         self._spoke = 0.0
         self._dated = -math.inf  # when it last wrote the time of day
         self._beating = False
@@ -257,6 +258,9 @@ class Log:
         if others:
             self._heard.update(dict.fromkeys(others, time.monotonic()))
             self.alone = self._quiet = False
+        for worker, _, kind, number, data in events if self._givers else ():
+            if kind == "returned" and self._givers.get(number, ("",))[0] == worker:
+                self._givers[number] = tuple(data)
         self.history.apply(events)
 
     def create(self, takes_queued: bool) -> FrozenTrial:
@@ -282,18 +286,32 @@ class Log:
         with self.lock:
             giver = trial.worker, trial.lease
             self.write(("taken", trial.number, self.lease))
-            self._givers[trial.number] = giver
+            self._givers.setdefault(trial.number, giver)
+            self._took[trial.number] = time.monotonic()
             self._beat()
 
+    def keep(self, trial: FrozenTrial) -> None:
+        """Take over a trial that another process has, unless this one has just done so.
+
+        Processes that report to a trial in turns would else take it from each other at every report; this is soon
+        enough for one of them to keep it when another dies.
+        """
+        if trial.worker == self.worker or trial.finished or not self.lease:
+            return
+        if time.monotonic() - self._took.get(trial.number, -math.inf) >= self.lease / 4:
+            self.take_over(trial)
+
     def give_back(self) -> None:
-        """Give running trials back to the processes that this one, which ends, has got them from."""
+        """Give running trials back to the processes that this one, which ends, has got them from.
+
+        It says so of those, too, that others have taken over: who has got one from here is to give it back there.
+        """
         with self.lock:
-            if self._givers:
-                self.sync()  # most have ended meanwhile
-            for number, giver in [*self._givers.items()]:
+            for number in [*self._givers]:
                 trial = self.history.trials[number]
-                if trial.worker == self.worker and not trial.finished:
-                    self.write(("returned", number, giver))
+                while not trial.finished and not self.write_next(("returned", number, self._givers[number])):
+                    pass  # others have written: that they have ended it, or to whom it is to be given back now
+                del self._givers[number]
 
     def finish(self, trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
         """End a trial unless it has ended; of two ends in the log the first counts."""
@@ -303,6 +321,7 @@ class Log:
                     raise self._reentered()
                 self.send(trial, *trial.held_facts(), _end(trial, state, value))
                 self._givers.pop(trial.number, None)
+                self._took.pop(trial.number, None)
             return trial
 
     def finish_next(self, trial: FrozenTrial, state: TrialState, value: float | None) -> bool:

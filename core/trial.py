@@ -376,8 +376,7 @@ class Trial:
             TrialLost: If the trial turns out to have been given back.
         """
         log = self.study._log
-        if self._record.worker != log.worker and not self._record.finished and log.lease:
-            log.take_over(self._record)
+        log.keep(self._record)
         log.send(self._record, *more)
         if self._record.state is TrialState.LOST:
             self._refuse("is not yours any more")

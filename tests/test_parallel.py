@@ -1395,21 +1395,41 @@ def test_of_two_processes_that_tell_at_once_one_is_refused(tmp_path):
         assert "the first tell counts" in error
 
 
-def trains(trial):
-    for step in range(3):
-        trial.report(1.0 / (step + 1), step)
+def trains(trial, steps, stream=0, is_killed=False):
+    for step in range(steps):
+        trial.report(1.0 / (step + 1), step, stream)
+        time.sleep(0.3)
+    if is_killed:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("beside", [(), (12, 1), (2, 1, True)], ids=["alone", "one ends later", "one is killed"])
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_trial_is_its_askers_again_when_the_process_that_trained_it_has_ended(tmp_path, method):
+def test_a_trial_is_its_askers_again_when_the_processes_that_trained_it_have_ended(tmp_path, method, beside):
     study = inloop.create_study(storage=tmp_path / "s.db", study_name="s", sampler="random", lease=1.0)
     other = inloop.load_study("s", tmp_path / "s.db", sampler="random", lease=1.0)
     trial = study.ask()
-    process = multiprocessing.get_context(method).Process(target=trains, args=(trial,))
-    process.start()
-    process.join(60)
+    context = multiprocessing.get_context(method)
+    processes = [context.Process(target=trains, args=(trial, *more)) for more in ((6,), beside) if more]
+    for process in processes:
+        process.start()
+        wait_until(lambda: study.trials[0].curves)
+    for process in processes:
+        process.join(60)
     for _ in range(5):
         time.sleep(0.5)
         other.tell(other.ask(), 1.0)  # which looks for silent workers
     assert study.tell(trial, 0.5).state is TrialState.COMPLETE
-    assert list(trial._record.curve.values()) == [1.0, 1 / 2, 1 / 3]
+    assert list(trial._record.curve.values()) == [1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6]
+
+
+def test_processes_that_share_a_trial_do_not_take_it_from_each_other_at_every_report(storage):
+    study = inloop.create_study(storage=storage, study_name="s", sampler="random", seed=0)
+    number, elsewhere = study.ask().number, study._log.storage.elsewhere()
+    clients = [inloop.study.Study("s", elsewhere, study.sampler, study.pruner) for _ in range(2)]
+    trials = [Trial(client, client.history.trials[number], {}, away=True) for client in clients]
+    for step in range(50):
+        for stream, trial in enumerate(trials):
+            trial.report(1.0, step, stream)
+    kinds = [e.kind for e in study._log.storage.read("s", 0)]
+    assert (kinds.count("taken"), kinds.count("report")) == (2, 100)
