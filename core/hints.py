@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
@@ -69,13 +70,16 @@ def _at_edge(name: str, dist: Distribution, best: list[FrozenTrial]) -> str | No
     """Return what to say where the best trial, and most of the best, have the outermost values of a range."""
     if not isinstance(dist, Float | Int) or (dist.levels is not None and dist.levels < _LEVELS):
         return None
-    units = [dist.to_unit(t.params[name]) for t in best if name in t.params and dist.contains(t.params[name])]
-    if len(units) < _MOST or name not in best[0].params:
+    values = [t.params[name] for t in best if name in t.params and dist.contains(t.params[name])]
+    if len(values) < _MOST or name not in best[0].params:
         return None
     value = best[0].params[name]
-    for side in ("low", "high"):
+    # in a linear range over decades most values are near its low end, by the part of the range
+    below = replace(dist, log=True) if _is_wide(dist) and dist.low > 0 else dist
+    for side, scale in (("low", below), ("high", dist)):
         bound = getattr(dist, side)
-        near = [abs(u - dist.to_unit(bound)) <= _NEAR for u in units]  # of integers the outermost lie inside [0, 1]
+        place = scale.to_unit(bound)  # of integers the outermost lie inside [0, 1]
+        near = [abs(scale.to_unit(v) - place) <= _NEAR for v in values]
         if near[0] and sum(near) >= _MOST and not _is_natural(dist, side):
             return f"{name}={value:.6g}, {side} is {bound:.6g}"
     return None
