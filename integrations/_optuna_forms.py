@@ -107,14 +107,20 @@ def _as_choices(values: list[Any], dists: list[Distribution | None]) -> list[tup
 
 def _names(choices: list[Any]) -> list[Any]:
     """Return choices as Optuna can store and tell apart; to it 1, 1.0 and True are the same."""
-    names: list[Any] = []
-    for choice in choices:
-        name = choice if choice is None or isinstance(choice, _PLAIN) else _text(choice)
-        copies = 1
-        while name in names:
-            name, copies = _text(choice) + (f" #{copies}" if copies > 1 else ""), copies + 1
-        names.append(name)
-    return names
+    taken: list[Any] = []
+    names: dict[int, Any] = {}
+    for i, choice in enumerate(choices):  # first all those that stay as they are
+        if (choice is None or isinstance(choice, _PLAIN)) and choice not in taken:
+            taken.append(choice)
+            names[i] = choice
+    for i, choice in enumerate(choices):
+        if i not in names:
+            name, copies = _text(choice), 2
+            while name in taken:
+                name, copies = f"{_text(choice)} #{copies}", copies + 1
+            taken.append(name)
+            names[i] = name
+    return [names[i] for i in range(len(choices))]
 
 
 def _text(choice: Any) -> str:

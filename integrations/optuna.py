@@ -214,7 +214,8 @@ def from_optuna_study(study: optuna.Study, **options: Any) -> inloop.Study:
 
     Warns:
         UserWarning: Once, with a list of what was left out: enqueued values that lie outside the ranges seen or are not
-            JSON, values of ranges that inloop does not have, values of trials that break a constraint.
+            JSON, values of ranges that inloop does not have, reports at steps below 0, values of trials that break a
+            constraint.
 
     Example:
         >>> import optuna
@@ -284,11 +285,12 @@ class _Mirror:
 
     def _follow(self, trial: optuna.trial.FrozenTrial) -> None:
         number, params, state = trial.number, dict(trial.params), trial.state
-        for name in params.keys() - self.history.trials[number].params.keys():
+        known = self.history.trials[number].params
+        for name in [n for n in params if n not in known]:  # in their order, which a set would not keep
             self._take(number, name, trial.distributions[name], params[name])
         steps = self._open[number]
         for step, value in sorted(dict(trial.intermediate_values).items()):
-            if step not in steps:
+            if step >= 0 and step not in steps:
                 steps.add(step)
                 self._apply("report", number, (0, step, value))
         if state in STATES:
@@ -309,9 +311,11 @@ class _Mirror:
             return
         self._originals[name] = original
         self.history.spaces.setdefault(space.id, space)
-        stored = original.to_internal_repr(value)
-        whole = isinstance(original, CategoricalDistribution | IntDistribution)
-        self._apply("params", number, (space.id, {name: int(stored) if whole else stored}))
+        if isinstance(original, CategoricalDistribution):
+            stored = space.pack({name: value})
+        else:
+            stored = {name: (int if isinstance(original, IntDistribution) else float)(value)}
+        self._apply("params", number, (space.id, stored))
 
     def _apply(self, kind: str, number: int, data: Any) -> None:
         self._events += 1
@@ -382,12 +386,14 @@ def _copy(trial: optuna.trial.FrozenTrial, study: inloop.Study) -> list[str]:
         number = log.history.newest[log.worker]
         if space is not None:
             study._write_params("params", number, space, {n: space[n].cast(trial.params[n]) for n in space})
+        reports = sorted(trial.intermediate_values.items())
         log.write(
-            *(("report", number, (0, int(step), float(v))) for step, v in sorted(trial.intermediate_values.items())),
+            *(("report", number, (0, int(step), float(v))) for step, v in reports if step >= 0),
             *(("attr", number, kv) for kv in _as_json(trial.user_attrs).items()),
             ("finished", number, (*outcome(trial), trial.datetime_complete.timestamp())),
         )
     left = [f"{n}={trial.params[n]!r} of trial {trial.number}" for n, d in dists.items() if d is None]
+    left += [f"the report {v!r} of trial {trial.number} at step {step}, below 0" for step, v in reports if step < 0]
     if trial.state is optuna.trial.TrialState.COMPLETE and not feasible(trial):
         left.append(f"the value {trial.value!r} of trial {trial.number}, which breaks a constraint")
     return left
@@ -397,7 +403,8 @@ def _enqueue(trial: optuna.trial.FrozenTrial, study: inloop.Study) -> list[str]:
     """Enqueue a waiting trial of Optuna's, and return what it does not keep."""
     space = study.space or study.sampler.space
     dists: Mapping[str, Distribution] = study.history.dists if space is None else space
-    given = {name: plain(value) for name, value in trial.system_attrs.get("fixed_params", {}).items()}
+    fixed_params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # those of retried trials are there
+    given = {name: plain(value) for name, value in fixed_params.items()}
     as_json = space is None and not given.keys() <= dists.keys()  # ranges that are not known yet
     fixed, left = {}, []
     for name, value in given.items():

@@ -4,7 +4,10 @@ import concurrent.futures
 import copy
 import math
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import inloop
@@ -102,6 +105,31 @@ def test_the_seed_decides(objective):
 
     assert params(3) == params(3) != params(4)
     assert params(None, study_name="s") == params(None, study_name="s")
+
+
+def test_the_seed_decides_in_every_process():
+    code = """if True:
+        import optuna
+        from inloop.integrations.optuna import Sampler
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(sampler=Sampler(seed=0))
+        study.optimize(lambda t: sum(t.suggest_float(name, -5, 5) ** 2 for name in ("ab", "cd", "ef")), n_trials=8)
+        print([trial.params for trial in study.trials])
+        """
+    run = [sys.executable, "-c", code]
+    said = [subprocess.check_output(run, env={**os.environ, "PYTHONHASHSEED": seed}) for seed in "0123"]
+    assert len(set(said)) == 1
+
+
+@pytest.mark.parametrize("choices", [["a", "a", "b", "c"], [0, False, None, 1, True], ["z", "y", "z", "y", "x"]])
+def test_choices_given_twice_are_seen_as_they_are(choices):
+    study = optuna.create_study(sampler=Sampler(seed=0))
+    study.optimize(
+        lambda t: choices.index(t.suggest_categorical("k", choices)) + t.suggest_float("x", 0, 1), n_trials=9
+    )
+    with study.sampler._mirrors.of(study, 0, update=True) as mirror:
+        assert [t.params for t in mirror.history.trials] == [t.params for t in study.trials]
 
 
 def test_the_model_beats_random():
@@ -503,6 +531,27 @@ def test_enqueued_trials_are_carried_as_far_as_they_fit(queued, kept, message, d
     assert [type(v) for v in ours.trials[-1].queued.values()] == [type(v) for v in kept.values()]
 
 
+@pytest.mark.parametrize("seen", [True, False])
+def test_trials_to_be_retried_are_carried(seen):
+    theirs = optuna.create_study()
+    theirs.optimize(suggest, n_trials=seen)
+    dists = {"x": FloatDistribution(0, 1), "k": IntDistribution(0, 9), "c": CategoricalDistribution("abc")}
+    params = {"x": 0.25, "k": 3, "c": "b"}  # not enqueued, but taken: as RetryFailedTrialCallback does it
+    theirs.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, params=params, distributions=dists))
+    trial = from_optuna_study(theirs).ask()
+    trial.suggest_float("x", 0, 1), trial.suggest_int("k", 0, 9), trial.suggest_categorical("c", ["a", "b", "c"])
+    assert trial.params == params
+
+
+def test_reports_at_steps_below_0_are_left_out():
+    theirs = optuna.create_study(sampler=Sampler(seed=0), pruner=Pruner("median"))
+    theirs.add_trial(optuna.trial.create_trial(value=1.0, intermediate_values={-1: 2.0, 0: 1.0}))
+    theirs.optimize(suggest, n_trials=2)
+    with pytest.warns(UserWarning, match=r"the report 2\.0 of trial 0 at step -1"):
+        ours = from_optuna_study(theirs)
+    assert ours.trials[0].curve == {0: 1.0}
+
+
 def test_trials_told_while_they_wait_are_carried():
     theirs = optuna.create_study()
     theirs.enqueue_trial({"x": 0.5})
@@ -618,6 +667,7 @@ def test_choices_of_one_name_stay_apart():
     theirs = to_optuna_study(changing([f1, f2]))
     assert theirs.trials[0].distributions["p"].choices[1].endswith(" #2")
     assert len({t.params["p"] for t in theirs.trials}) == 2
+    assert to_optuna_study(changing([True, 1, "1"])).trials[0].distributions["p"].choices == (True, "1 #2", "1")
 
 
 def test_a_complete_trial_of_nan_fails():
