@@ -384,7 +384,7 @@ def _flat(row: Row) -> Row:
 
 
 def _table(names: list[str], rows: list[Row]) -> str:
-    cells = [names] + [[_cell(row.get(name)) for name in names] for row in rows]
+    cells = [[*map(_cell, names)]] + [[_cell(row.get(name)) for name in names] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     return "".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() + "\n" for line in cells)
 

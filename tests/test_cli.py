@@ -30,7 +30,7 @@ def path(tmp_path):
         x = trial.suggest_float("x", 0, 1)
         trial.suggest_categorical("c", ["u", len])
         trial.report(x, 0)
-        trial.set_user_attr("note", "é\n\x1b[31m")
+        trial.set_user_attr("no\nte", "é\n\x1b[31m")
         if trial.number == 1:
             raise inloop.TrialPruned
         if trial.number == 2:
@@ -77,11 +77,11 @@ def test_trials_in_every_format(path, said, form):
     if form == "json":
         rows = json.loads(out, parse_constant=pytest.fail)  # strict JSON
         assert rows[2]["value"] == "nan"
-        assert rows[0]["user_attrs"] == {"note": "é\n\x1b[31m"}
+        assert rows[0]["user_attrs"] == {"no\nte": "é\n\x1b[31m"}
     elif form == "csv":
         rows = list(csv.DictReader(io.StringIO(out)))
         assert float(rows[0]["params_x"]) == inloop.load_study("a", path).trials[0].params["x"]
-        assert rows[0]["user_attrs_note"] == "é\n\x1b[31m"
+        assert rows[0]["user_attrs_no\nte"] == "é\n\x1b[31m"
     else:
         head, *lines = out.splitlines()
         assert len({line.index(s) for line, s in zip(lines, states, strict=True)}) == 1
