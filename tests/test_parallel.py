@@ -747,9 +747,10 @@ def test_workers_of_a_study_that_is_gone_end_at_once_and_quietly(pool, tmp_path)
 
 
 def test_what_a_study_in_memory_that_is_gone_will_not_get_is_told_once(caplog):
-    study = inloop.create_study(seed=0, lease=0.4, pruner="nop")
+    lease = 40.0  # long enough for the report to come before anybody has looked for the study
+    study = inloop.create_study(seed=0, lease=lease, pruner="nop")
     elsewhere = study._log.storage.elsewhere()
-    client = inloop.study.Study(study.study_name, elsewhere, study.sampler, study.pruner, None, 0.4).ask()
+    client = inloop.study.Study(study.study_name, elsewhere, study.sampler, study.pruner, None, lease).ask()
     name = study.study_name
     del study
     gc.collect()
@@ -1021,9 +1022,10 @@ def test_the_same_script_many_times(workers, trials, tmp_path):
 
 @pytest.mark.parametrize("how", ["report", "hook"])
 def test_a_client_that_beats_is_not_lost_while_the_owner_only_writes(how):
-    study = inloop.create_study(seed=0, lease=0.4, pruner="nop")
+    lease = 40.0  # long enough for the report to come before anybody has looked for the study
+    study = inloop.create_study(seed=0, lease=lease, pruner="nop")
     elsewhere = study._log.storage.elsewhere()
-    client = inloop.study.Study(study.study_name, elsewhere, study.sampler, study.pruner, None, 0.4).ask()
+    client = inloop.study.Study(study.study_name, elsewhere, study.sampler, study.pruner, None, lease).ask()
     end = time.monotonic() + 1.2
     while time.monotonic() < end:
         trial = study.ask()
