@@ -82,6 +82,7 @@ class Log:
         self._seq = 0
         self._givers: dict[int, tuple[str, float]] = {}  # trial -> worker that it first came from, and its lease
         self._took: dict[int, float] = {}  # trial -> when it was last taken over
+        self._to_take: set[int] = set()  # trials that were reported to, to be taken over once it is time
         self._spoke = 0.0
         self._dated = -math.inf  # when it last wrote the time of day
         self._beating = False
@@ -157,17 +158,15 @@ class Log:
             return
         with self.lock:
             for trial, log in _unwritten.copy().items():
-                if log is self:
-                    del _unwritten[trial]  # first: a handle may have more to write meanwhile
-                    try:
-                        if trial.unsent and trial.unsent[0]:
-                            self.send(trial)
-                    except BaseException:
+                if log is self:  # it stays there while it is tried, for the end of the process to find
+                    if trial.unsent and trial.unsent[0]:
+                        self.send(trial)
+                    _unwritten.pop(trial, None)
+                    if trial.unsent and trial.unsent[0]:  # a handle has had more to write meanwhile
                         _unwritten[trial] = self
-                        raise
 
     def give_up(self, error: Exception) -> None:
-        """Write nothing more unasked, as it cannot be, and say what stays unwritten."""
+        """Write nothing more unasked, leases neither, as it cannot be, and say what stays unwritten."""
         trials = [trial for trial, log in _unwritten.copy().items() if log is self]
         for trial in trials:
             _unwritten.pop(trial, None)
@@ -293,13 +292,16 @@ class Log:
     def keep(self, trial: FrozenTrial) -> None:
         """Take over a trial that another process has, unless this one has just done so.
 
-        Processes that report to a trial in turns would else take it from each other at every report; this is soon
-        enough for one of them to keep it when another dies.
+        Processes that report to a trial in turns would else take it from each other at every report. The thread that
+        renews leases makes up for it, so that who reports last keeps it when another dies.
         """
+        self._to_take.discard(trial.number)
         if trial.worker == self.worker or trial.finished or not self.lease:
             return
         if time.monotonic() - self._took.get(trial.number, -math.inf) >= self.lease / 4:
             self.take_over(trial)
+        else:
+            self._to_take.add(trial.number)
 
     def give_back(self) -> None:
         """Give running trials back to the processes that this one, which ends, has got them from.
@@ -322,6 +324,7 @@ class Log:
                 self.send(trial, *trial.held_facts(), _end(trial, state, value))
                 self._givers.pop(trial.number, None)
                 self._took.pop(trial.number, None)
+                self._to_take.discard(trial.number)
             return trial
 
     def finish_next(self, trial: FrozenTrial, state: TrialState, value: float | None) -> bool:
@@ -393,6 +396,8 @@ class Log:
         """Renew the lease if it needs it; return whether to go on: also for a lease after the last trial."""
         with self.lock:
             self._tick()
+            for number in [*self._to_take]:
+                self.keep(self.history.trials[number])
             running = map(self.history.trials.__getitem__, self.history.running)
             mine = any(t.worker == self.worker or t.unsent is not None for t in running)
             now = time.monotonic()
@@ -449,10 +454,10 @@ def _beats(ref: weakref.ref[Log]) -> None:
                     log.storage.settle()
                 return
             log.flush()
-        except StudyNotFound as error:
-            log.give_up(error)
-            return
         except Exception as error:
+            if isinstance(error, StudyNotFound) and not log.storage.lasting:
+                log.give_up(error)
+                return
             logger.warning("the lease of study %r could not be renewed, or reports not be written: %r", log.name, error)
             pause = min(log.lease / 4, _DOZE)
         del log

@@ -150,13 +150,14 @@ def _names(entry: Any) -> tuple[str, str]:
 def _reported_as(metric: str, there: Mapping[str, int]) -> str:
     """Return the name under which LightGBM reports a metric that was asked for as ``metric``.
 
-    Aliases are resolved, and so are the keys of the result of ``cv``, "valid auc-mean". A custom metric's name may have
-    spaces, too.
+    Aliases are resolved, and so are the keys of the result of ``cv``, "valid auc-mean". Names of custom metrics and of
+    validation sets may have spaces, too.
     """
-    plain = metric.removesuffix("-mean")
-    for name in (metric, plain, metric.partition(" ")[2], plain.partition(" ")[2]):
-        base, at, rank = name.partition("@")
-        for known in (name, _NAMES.get(base, base) + at + rank):
-            if known in there:
-                return known
+    words = metric.split(" ")
+    for name in (" ".join(words[i:]) for i in range(len(words))):
+        for plain in (name, name.removesuffix("-mean")):
+            base, at, rank = plain.partition("@")
+            for known in (plain, _NAMES.get(base, base) + at + rank):
+                if known in there:
+                    return known
     return metric

@@ -992,6 +992,20 @@ def test_lightgbm_cv_of_a_custom_metric(asked, name):
     assert list(curve(trial).values()) == results[f"valid {name}-mean"]
 
 
+@pytest.mark.parametrize("asked", ["auc", "valid auc", "my valid auc"])
+def test_lightgbm_names_of_validation_sets_may_have_spaces(asked):
+    trial = ask(direction="maximize")
+    lightgbm.train(
+        {**LGB_PARAMS, "objective": "binary", "metric": "auc"},
+        d := lightgbm.Dataset(X, Y),
+        3,
+        valid_sets=[d.create_valid(X_VALID, Y_VALID)],
+        valid_names=["my valid"],
+        callbacks=[LightGBMPruningCallback(trial, asked)],
+    )
+    assert len(curve(trial)) == 3
+
+
 def test_lightgbm_cv_of_a_maximised_metric_and_the_training_folds():
     trial = ask(direction="maximize")
     results = lightgbm.cv(

@@ -774,16 +774,20 @@ ENDS_WITHOUT_ITS_SERVER = """
     print("reported", flush=True)
     sys.stdin.readline()
     trial.report(1.0, 1)
+    time.sleep(float(sys.argv[2]))
 """
 
 
-def test_the_end_of_a_process_does_not_wait_long_for_a_server(tmp_path):
+@pytest.mark.parametrize("pause", ["0", "2"])  # in the latter the thread that writes reports is waiting, too
+def test_the_end_of_a_process_does_not_wait_long_for_a_server(pause, tmp_path):
     (tmp_path / "key").write_bytes(b"a key of the test")
     storage = inloop.storage.SqliteStorage(tmp_path / "s.db")
     with storage, inloop.storage.Server(storage, authkey=b"a key of the test") as server:
         url = f"inloop://127.0.0.1:{server.address[1]}?authkey-file={tmp_path / 'key'}"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(ENDS_WITHOUT_ITS_SERVER), url], **pipes)
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(ENDS_WITHOUT_ITS_SERVER), url, pause], **pipes
+        )
         assert process.stdout.readline() == "reported\n"
     start = time.monotonic()
     _, said = process.communicate("go\n", timeout=100)
@@ -1435,3 +1439,57 @@ def test_processes_that_share_a_trial_do_not_take_it_from_each_other_at_every_re
             trial.report(1.0, step, stream)
     kinds = [e.kind for e in study._log.storage.read("s", 0)]
     assert (kinds.count("taken"), kinds.count("report")) == (2, 100)
+
+
+REPORTS_TWICE = """
+    import pickle, sys, time
+    trial = pickle.load(open(sys.argv[1], "rb"))
+    for step in (10, 11):
+        trial.report(1.0, step)
+        trial.should_prune()
+        print(step, flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_who_reports_last_keeps_a_shared_trial_when_the_other_dies(tmp_path):
+    study = inloop.create_study(storage=tmp_path / "s.db", study_name="s", sampler="random", lease=4.0)
+    trial = study.ask()
+    (tmp_path / "trial").write_bytes(pickle.dumps(trial))
+    run = [sys.executable, "-c", textwrap.dedent(REPORTS_TWICE), tmp_path / "trial"]
+    with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as other:
+        other.stdout.readline()
+        time.sleep(1.1)
+        trial.report(1.0, 0)
+        trial.should_prune()
+        other.stdin.write("go on\n")
+        other.stdout.readline()
+        trial.report(1.0, 1)  # within a quarter of a lease of the one before
+        trial.should_prune()
+        other.kill()
+    time.sleep(2)
+    third = inloop.load_study("s", tmp_path / "s.db", sampler="random", lease=4.0)
+    third.ask()
+    time.sleep(7)  # a long step
+    third.ask()
+    assert study.tell(trial, 1.0).state is TrialState.COMPLETE
+
+
+def test_a_study_that_a_server_does_not_find_for_a_moment_keeps_its_trials(tmp_path, caplog):
+    right, wrong = (inloop.storage.SqliteStorage(tmp_path / f"{name}.db") for name in ("right", "wrong"))
+    inloop.create_study(storage=wrong, study_name="another")
+    server = inloop.storage.Server(right, authkey=b"a key of the test")
+    address = server.address
+    client = inloop.storage.ClientStorage(address, b"a key of the test")
+    study = inloop.create_study(storage=client, study_name="s", sampler="random", lease=1.0)
+    trial = study.ask()
+    server.close()
+    with inloop.storage.Server(wrong, *address, authkey=b"a key of the test"):
+        wait_until(lambda: "No study named" in caplog.text or "StudyNotFound" in caplog.text)
+    with inloop.storage.Server(right, *address, authkey=b"a key of the test"):
+        time.sleep(2.5)
+        other = inloop.load_study("s", tmp_path / "right.db", sampler="random", lease=1.0)
+        for _ in range(3):
+            other.tell(other.ask(), 1.0)
+            time.sleep(0.8)
+        assert study.tell(trial, 1.0).state is TrialState.COMPLETE

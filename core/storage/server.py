@@ -249,8 +249,8 @@ class ClientStorage(Storage):
             is waited for as long; then a new one is tried, for as long again.
 
     Attributes:
-        lasting: Whether a server that is gone may come back. What another process has in its memory does not: where
-            nothing listens for it any more, its studies are not found.
+        lasting: False where it serves what another process has in its memory: once nothing listens for it any more, its
+            studies are not found, and never will be.
 
     Raises:
         PermissionError: By every method, if the server has another key.
@@ -262,7 +262,6 @@ class ClientStorage(Storage):
         self.address = (str(host), int(port))
         self.authkey = authkey
         self.patience = patience
-        self.lasting = True
         self._link = _Link()
         self._met = False  # whether the server has ever answered
         self._uids: dict[str, str] = {}  # study -> uid of its log's first event

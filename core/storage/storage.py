@@ -54,6 +54,8 @@ class Storage(ABC):
 
     #: Whether other processes may write to it too.
     shared = True
+    #: Whether a study that is not found now may be there again later, as after a server's restart.
+    lasting = True
 
     @abstractmethod
     def create(self, study: str, events: Sequence[Event]) -> None:
