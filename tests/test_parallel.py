@@ -1441,31 +1441,30 @@ def test_processes_that_share_a_trial_do_not_take_it_from_each_other_at_every_re
     assert (kinds.count("taken"), kinds.count("report")) == (2, 100)
 
 
-REPORTS_TWICE = """
+WRITES_TWICE = """
     import pickle, sys, time
     trial = pickle.load(open(sys.argv[1], "rb"))
     for step in (10, 11):
-        trial.report(1.0, step)
-        trial.should_prune()
+        trial.set_user_attr("step", step)
         print(step, flush=True)
         sys.stdin.readline()
 """
 
 
-def test_who_reports_last_keeps_a_shared_trial_when_the_other_dies(tmp_path):
+def test_who_writes_last_keeps_a_shared_trial_when_the_other_dies(tmp_path):
     study = inloop.create_study(storage=tmp_path / "s.db", study_name="s", sampler="random", lease=4.0)
     trial = study.ask()
     (tmp_path / "trial").write_bytes(pickle.dumps(trial))
-    run = [sys.executable, "-c", textwrap.dedent(REPORTS_TWICE), tmp_path / "trial"]
+    run = [sys.executable, "-c", textwrap.dedent(WRITES_TWICE), tmp_path / "trial"]
     with subprocess.Popen(run, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as other:
         other.stdout.readline()
         time.sleep(1.1)
-        trial.report(1.0, 0)
-        trial.should_prune()
+        assert study.trials[0].user_attrs["step"] == 10
+        trial.set_user_attr("step", 0)
         other.stdin.write("go on\n")
         other.stdout.readline()
-        trial.report(1.0, 1)  # within a quarter of a lease of the one before
-        trial.should_prune()
+        assert study.trials[0].user_attrs["step"] == 11
+        trial.set_user_attr("step", 1)  # within a quarter of a lease of the one before
         other.kill()
     time.sleep(2)
     third = inloop.load_study("s", tmp_path / "s.db", sampler="random", lease=4.0)
