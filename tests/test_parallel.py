@@ -1445,6 +1445,7 @@ WRITES_TWICE = """
     import pickle, sys, time
     trial = pickle.load(open(sys.argv[1], "rb"))
     for step in (10, 11):
+        trial.study.trials
         trial.set_user_attr("step", step)
         print(step, flush=True)
         sys.stdin.readline()
