@@ -8,10 +8,10 @@ from weakref import WeakKeyDictionary, ref
 
 from .history import History
 
-K = TypeVar("K", bound=Hashable)
-T = TypeVar("T")
+_K = TypeVar("_K", bound=Hashable)
+_T = TypeVar("_T")
 
-_MOST = 4
+_MOST = 4  # values of one history
 
 
 class Follower:
@@ -28,13 +28,13 @@ class Follower:
         return history
 
 
-class Kept(Generic[K, T]):
+class Kept(Generic[_K, _T]):
     """Values derived from histories, by key: of each history the last few made, as long as it lives."""
 
     def __init__(self) -> None:
-        self._values: WeakKeyDictionary[History, dict[K, T]] = WeakKeyDictionary()
+        self._values: WeakKeyDictionary[History, dict[_K, _T]] = WeakKeyDictionary()
 
-    def get(self, history: History, key: K, make: Callable[[], T]) -> T:
+    def get(self, history: History, key: _K, make: Callable[[], _T]) -> _T:
         """Return the value of a history under a key, made if it is not there."""
         values = self._values.setdefault(history, {})
         if key not in values:

@@ -246,6 +246,8 @@ class PopulationStudy:
     def tell(self, segment: Segment, value: float | None = None, state: TrialState | str | None = None) -> FrozenTrial:
         """End a segment whose checkpoint is saved.
 
+        Of a trial that was given back meanwhile (LOST) nothing is taken: another one trains the segment again.
+
         Args:
             segment: From `ask`.
             value: How good the model is now, in the study's direction. NaN is worse than every number.
